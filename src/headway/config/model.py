@@ -1,0 +1,148 @@
+"""The nouns of ``headway.toml``: every table a frozen struct, every value with a default, units in the names.
+
+``load.py`` fills these and remembers where each value came from. A key that no struct here has is fatal there.
+Secrets are references (``env:NAME``, ``file:PATH``); these structs never hold one.
+"""
+
+import msgspec
+
+from headway.kernel import limits
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[gateway.limits]``: bounds of the data plane; what happens at each stands in ``kernel/limits.py``."""
+
+    request_line_bytes_max: int = limits.REQUEST_LINE_BYTES_MAX
+    head_bytes_max: int = limits.HEAD_BYTES_MAX
+    headers_max: int = limits.HEADERS_MAX
+    body_bytes_max: int = limits.BODY_BYTES_MAX
+    json_depth_max: int = limits.JSON_DEPTH_MAX
+    head_deadline_ms: int = limits.HEAD_DEADLINE_MS
+    body_deadline_ms: int = limits.BODY_DEADLINE_MS
+    body_rate_bytes_per_s_min: int = limits.BODY_RATE_BYTES_PER_S_MIN
+    send_stall_ms: int = limits.SEND_STALL_MS
+    keep_alive_idle_ms: int = limits.KEEP_ALIVE_IDLE_MS
+    connections_max: int = limits.CONNECTIONS_MAX
+    connections_per_address_max: int = limits.CONNECTIONS_PER_ADDRESS_MAX
+    calls_in_flight_max: int = limits.CALLS_IN_FLIGHT_MAX
+
+
+class Gateway(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[gateway]``: the data-plane listener."""
+
+    listen: str = "127.0.0.1:8080"
+    """host:port."""
+    control: str = ""
+    """Where control is: empty for the socket in the state folder, ``unix:PATH`` or ``tls://host:port``."""
+    link_token: str = ""
+    """Reference to the shared secret of a TLS link."""
+    link_ca: str = ""
+    """PEM file that must have signed control's certificate; empty for the system's."""
+    snapshot_grace_s: int = limits.SNAPSHOT_GRACE_S
+    spool_disk_bytes_max: int = limits.SPOOL_DISK_BYTES_MAX
+    drain_s: int = 30
+    """How long running streams may finish after a stop was asked for."""
+    limits: Limits = Limits()
+
+
+class Control(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[control]``: API and board."""
+
+    listen: str = "127.0.0.1:8090"
+    store: str = ""
+    """SQLAlchemy address of the ledger; empty is SQLite in the state folder."""
+    link_listen: str = ""
+    """Empty for the socket in the state folder, or ``tls://host:port`` for gateways elsewhere."""
+    link_token: str = ""
+    link_certificate: str = ""
+    link_key: str = ""
+    otlp_endpoint: str = ""
+    """OTLP/HTTP collector for spans; empty exports none."""
+    facts_keep_days: int = 90
+
+
+class Timeouts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[providers.NAME.timeouts]``."""
+
+    connect_ms: int = limits.CONNECT_TIMEOUT_MS
+    first_byte_ms: int = limits.FIRST_BYTE_TIMEOUT_MS
+    idle_ms: int = limits.IDLE_TIMEOUT_MS
+    total_ms: int = limits.TOTAL_TIMEOUT_MS
+
+
+class Provider(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[providers.NAME]``: somewhere models answer."""
+
+    preset: str = "openai"
+    """openai, azure, anthropic, vllm, llama.cpp, ollama, openrouter, mistral, gemini or bedrock."""
+    base_url: str = ""
+    """Overrides the preset's. With or without a trailing /v1 as the provider documents it."""
+    base_urls: tuple[str, ...] = ()
+    """Replicas of one engine; each is an endpoint of its own."""
+    key: str = ""
+    dialect: str = ""
+    """Overrides the preset's: openai-chat, openai-responses or anthropic."""
+    region: str = ""
+    api_version: str = ""
+    organization: str = ""
+    models: tuple[str, ...] = ()
+    """Models that can be called here; empty asks the provider where it lists them."""
+    headers: dict[str, str] = {}
+    """Fixed headers sent with each call; values may be secret references."""
+    timeouts: Timeouts = Timeouts()
+    retries_max: int = 2
+    price_as: str = ""
+    """Provider id in the price table where it differs from the preset's; ``free`` for a model of your own."""
+
+
+class Tenant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[tenants.NAME]``: who pays and who shares."""
+
+    weight: float = 1.0
+    klass: str = msgspec.field(default="interactive", name="class")
+    budget_usd_per_day: float | str | None = None
+    budget_usd_per_month: float | str | None = None
+    budget_tokens_per_day: int | None = None
+    budget_tokens_per_month: int | None = None
+    features: tuple[str, ...] = ()
+    """Features it may call; empty is all."""
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[features.NAME] record``: opt in to keep text, redacted, for so many days."""
+
+    text: bool = False
+    keep_days: int = 7
+    redact: tuple[str, ...] = ("email", "card", "phone", "key")
+
+
+class Feature(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[features.NAME]``: what clients name as the model."""
+
+    targets: tuple[str, ...] = ()
+    """``provider/model`` in order of service."""
+    deadline_ms: int | None = None
+    max_output_tokens: int | None = None
+    """Reserved for a call that names no maximum, and sent upstream when a budget applies."""
+    strict: bool = False
+    """Refuse a call rather than lose a part of it between dialects."""
+    record: Record = Record()
+
+
+class State(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[state]``: where both processes keep what must survive."""
+
+    dir: str = ".headway"
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The whole file."""
+
+    gateway: Gateway = Gateway()
+    control: Control = Control()
+    state: State = State()
+    providers: dict[str, Provider] = {}
+    features: dict[str, Feature] = {}
+    tenants: dict[str, Tenant] = {}
+    open_access: bool = False
+    """Calls without a key are let in as tenant ``default`` from loopback only; what ``make run`` uses."""

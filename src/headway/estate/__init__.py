@@ -1,0 +1,1 @@
+"""What calls rest on: providers, adapters, promises. Pure: no socket, no clock, no await."""

@@ -1,0 +1,1 @@
+"""Words that every room uses: instants, ids, money, figures, limits, errors. Imports nothing of ours."""

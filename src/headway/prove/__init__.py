@@ -1,0 +1,1 @@
+"""Drives the running product through incidents and reports figures."""
