@@ -11,6 +11,7 @@ BODY_BYTES_MAX = 32 * 1024 * 1024
 CHUNK_EXTENSION_BYTES_MAX = 4 * 1024
 TOP_LEVEL_KEYS_MAX = 256
 JSON_DEPTH_MAX = 128
+JSON_CONTAINERS_MAX = 262_144
 
 # Slow clients. At the deadline the connection is closed (408 while nothing was sent).
 HEAD_DEADLINE_MS = 10_000
@@ -51,6 +52,10 @@ SPOOL_SEGMENT_AGE_MS = 2_000
 SPOOL_DISK_BYTES_MAX = 1024 * 1024 * 1024
 LIVE_CALLS_KEPT = 2_000
 RECORDING_TEXT_BYTES_MAX = 256 * 1024
+SPOOL_QUEUE_BYTES_MAX = 32 * 1024 * 1024
+SPOOL_ROW_BYTES_MAX = 1024 * 1024
+SPOOL_BACKLOG_SEGMENTS = 64
+SPOOL_BACKLOG_AGE_FACTOR = 15
 
 # Link between gateway and control. A frame over the bound closes the link, which reconnects.
 LINK_FRAME_BYTES_MAX = 64 * 1024 * 1024
@@ -69,8 +74,59 @@ SESSION_TTL_S = 12 * 3600
 LOGIN_FAILURES_PER_MINUTE_MAX = 10
 PAGE_ROWS_MAX = 500
 EVENT_SUBSCRIBERS_MAX = 200
+EVENT_QUEUE_MAX = 512  # events a browser has not read: more are dropped, counted, and the page fetches itself again
+EVENT_ROWS_PER_PUSH_MAX = 50  # a burst shows its newest rows and says how many it left out
+LIVE_OPEN_MAX = 8_192  # the oldest open call becomes "unknown"
+LIVE_OPEN_AGE_MS_MAX = 3_600_000
+LIVE_UNKNOWN_AFTER_MS = 10_000
+LOGIN_LINK_TTL_S = 600
+LOGIN_LINKS_MAX = 16  # the oldest unused link stops working
+LOGIN_SUBJECTS_MAX = 4_096  # names and addresses with failures; over it the one that failed longest ago is forgotten
+CONTROL_BODY_BYTES_MAX = 64 * 1024
+NEIGHBOURS_MAX = 20
 LEDGER_QUEUE_MAX = 10_000
+
+# Fact tables. Small files are merged; over the bound of waiting queries a page is refused with "busy"; a slow query is interrupted.
+FACT_FILE_BYTES_MAX = 32 * 1024 * 1024
+FACT_FILES_MERGED_AT_ONCE = 16
+FACT_ROW_GROUP_ROWS = 16_384
+FACT_QUERY_THREADS = 2
+FACT_QUERIES_WAITING_MAX = 64
+FACT_QUERY_TIMEOUT_MS = 15_000
+FACT_QUERY_MEMORY_MB_MAX = 512
+NEIGHBOURS_SHOWN_MAX = 200
+RECORDED_TEXT_SCANNED_CHARS_MAX = 512 * 1024
+
+# Metrics, spans and logs. A label value over the bound counts as "other"; spans and log lines over theirs are shed and counted.
+METRIC_VALUES_PER_LABEL_MAX = 100
+METRIC_SERIES_PER_FAMILY_MAX = 1_000
+METRIC_LABEL_CHARS_MAX = 100
+SPAN_QUEUE_MAX = 4_096
+SPANS_PER_POST_MAX = 512
+SPAN_POST_TIMEOUT_MS = 5_000
+SPAN_RETRY_MS_MAX = 30_000
+LOG_QUEUE_LINES_MAX = 10_000
+LOG_LINE_CHARS_MAX = 16 * 1024
+LOG_FILE_BYTES_MAX = 32 * 1024 * 1024
+LOG_FILES_KEPT = 3
+LOG_SAME_LINES_MAX = 5
+LOG_SAME_WINDOW_MS = 10_000
+LOG_KINDS_REMEMBERED_MAX = 1_000
+
+# Configuration. Over these: a precise error, and the last good generation stays.
+CONFIG_FILE_BYTES_MAX = 1024 * 1024
+SECRET_FILE_BYTES_MAX = 16 * 1024
+CONFIG_NAME_CHARS_MAX = 64
+DISCOVER_TIMEOUT_MS = 400
 
 assert HEAD_BYTES_MAX > REQUEST_LINE_BYTES_MAX
 assert SPOOL_DISK_BYTES_MAX > 2 * SPOOL_SEGMENT_BYTES_MAX
 assert LINK_FRAME_BYTES_MAX > 4 * SPOOL_SEGMENT_BYTES_MAX
+
+# Translation between dialects.
+ANTHROPIC_MAX_TOKENS_DEFAULT = 4_096
+"""Anthropic requires max_tokens: what a call gets whose dialect does not and which names none. A thinking budget comes on top."""
+RESPONSES_MAX_TOKENS_MIN = 16
+"""OpenAI's Responses API refuses fewer; a smaller wish is raised to it and named as lost."""
+INTERLEAVED_BYTES_MAX = 8 * 1024 * 1024
+"""Parts that arrive interleaved and must leave one after the other wait here; over it the stream ends with an error event."""
