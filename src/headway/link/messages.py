@@ -7,30 +7,11 @@ Nothing here carries a monotonic instant: durations only. Every message may be s
 
 import msgspec
 
+from headway.calls.pricing import PriceRow as PriceRow
+from headway.calls.pricing import PriceTable as PriceTable
 from headway.config.model import Settings
 from headway.facts.model import AttemptFact, CallFact
 from headway.ledger.model import BudgetUnit, KeyRecord, Lease
-
-
-class PriceRow(msgspec.Struct, frozen=True, kw_only=True):
-    """Prices of one provider's model in pico-dollars a token; None is unknown. ``above_tokens`` starts the tier that applies to larger prompts."""
-
-    provider: str
-    model: str
-    input_pico: int | None = None
-    output_pico: int | None = None
-    cached_input_pico: int | None = None
-    cache_write_pico: int | None = None
-    cache_write_1h_pico: int | None = None
-    above_tokens: int = 0
-    request_pico: int = 0
-
-
-class PriceTable(msgspec.Struct, frozen=True, kw_only=True):
-    """``version`` names package version and date; ``models`` holds glob-free exact names, ``prefixes`` are tried longest first."""
-
-    version: str
-    rows: tuple[PriceRow, ...] = ()
 
 
 class BudgetScope(msgspec.Struct, frozen=True, kw_only=True):
