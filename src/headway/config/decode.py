@@ -90,7 +90,7 @@ def _in_range(cls: type[Any], field: str, value: object, path: Path, report: Rep
     bounds = RANGES.get((cls.__name__, field))
     if bounds is None or not isinstance(value, int | float) or bounds[0] <= value <= bounds[1]:
         return True
-    report(path, f"is {shown(value)}; it must lie between {bounds[0]:g} and {bounds[1]:g}", "")
+    report(path, f"is {shown(value)}; it must lie between {shown(bounds[0])} and {shown(bounds[1])}", "")
     return False
 
 

@@ -73,10 +73,11 @@ def _models_of(name: str) -> tuple[str, ...] | None:
 
 
 def starter(found: Mapping[str, Found]) -> str:
-    """The text of a first ``headway.toml``: eight lines for one provider, three more for each further one."""
+    """The text of a first ``headway.toml``: eight lines for one provider, four more for each further one."""
     chosen = found or {"openai": Found(provider=Provider(preset="openai", key="env:OPENAI_API_KEY"), why="")}
     lines = ["# headway check explains every setting; docs/reference/configuration.md lists them."]
     for name, one in chosen.items():
+        lines.append("")
         lines += [f'[providers."{name}"]' if "." in name else f"[providers.{name}]", f'preset = "{one.provider.preset}"']
         lines.append(f'key = "{one.provider.key}"' if one.provider.key else f'base_url = "{one.provider.base_url}"')
     name, first = next(iter(chosen.items()))

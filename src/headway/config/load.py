@@ -120,9 +120,7 @@ class _Reading:
         try:
             raw = tomllib.loads(self._text)
         except tomllib.TOMLDecodeError as error:
-            raise ConfigError(
-                _toml_problem(str(error)), where=self._name, fix="the file is TOML: key = value, texts in quotes"
-            ) from None
+            raise _not_toml(self._name, str(error)) from None
         self.lines = locate(self._text)
         return raw
 

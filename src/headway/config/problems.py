@@ -59,6 +59,8 @@ def shown(value: object) -> str:
     """A value as an error may repeat it: short, in TOML's quotes, and never when it looks like a key."""
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, float):
+        return f"{value:g}"
     if not isinstance(value, str):
         return str(value)[:_SHOWN_CHARS_MAX]
     if looks_secret(value):
