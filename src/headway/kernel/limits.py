@@ -9,6 +9,10 @@ HEAD_BYTES_MAX = 32 * 1024
 HEADERS_MAX = 100
 BODY_BYTES_MAX = 32 * 1024 * 1024
 CHUNK_EXTENSION_BYTES_MAX = 4 * 1024
+BODY_CHUNKS_MAX = 65_536
+"""Pieces of one chunked body; more is 400, since each costs the parser time however small it is."""
+PIPELINED_BYTES_MAX = 64 * 1024
+"""Bytes of later requests held while one is answered; then reading stops until it is."""
 TOP_LEVEL_KEYS_MAX = 256
 JSON_DEPTH_MAX = 128
 JSON_CONTAINERS_MAX = 262_144
@@ -21,6 +25,14 @@ SEND_STALL_MS = 60_000
 KEEP_ALIVE_IDLE_MS = 75_000
 CONNECTIONS_MAX = 8_192
 CONNECTIONS_PER_ADDRESS_MAX = 4_096
+BODY_RATE_GRACE_MS = 5_000
+"""How long a body may be slower than its minimum rate."""
+LISTENER_SWEEP_MS = 250
+"""How often all connections are held against their deadlines."""
+LINGER_MS = 1_000
+LINGER_BYTES_MAX = 1 * 1024 * 1024
+"""After a refusal the caller may still be sending: so long and so much is read and dropped, that it can read why."""
+LISTEN_BACKLOG = 2_048
 
 # A call. Waiting calls over the bound are refused with 503 and Retry-After.
 CALLS_IN_FLIGHT_MAX = 4_096
@@ -35,6 +47,16 @@ STREAM_EVENT_BYTES_MAX = 8 * 1024 * 1024
 
 # Upstream.
 UPSTREAM_SOCKETS_MAX = 4_096
+UPSTREAM_KEEP_ALIVE_IDLE_MS = 15_000
+UPSTREAM_HEAD_LINE_BYTES_MAX = 8 * 1024
+UPSTREAM_HEADERS_MAX = 128
+UPSTREAM_INTERIM_MAX = 16
+"""1xx answers before the final one; more is a fault of the upstream, and the exchange fails."""
+UPSTREAM_READ_BUFFER_BYTES = 64 * 1024
+"""Low water of an answer's buffer; at twice this the socket is no longer read."""
+UPSTREAM_SWEEP_MS = 50
+UPSTREAM_URLS_KEPT = 1_024
+DNS_KEPT_S = 30
 CONNECT_TIMEOUT_MS = 5_000
 FIRST_BYTE_TIMEOUT_MS = 120_000
 IDLE_TIMEOUT_MS = 60_000
@@ -84,6 +106,7 @@ LOGIN_LINKS_MAX = 16  # the oldest unused link stops working
 LOGIN_SUBJECTS_MAX = 4_096  # names and addresses with failures; over it the one that failed longest ago is forgotten
 CONTROL_BODY_BYTES_MAX = 64 * 1024
 NEIGHBOURS_MAX = 20
+PASSWORD_CHARS_MIN = 10
 LEDGER_QUEUE_MAX = 10_000
 
 # Fact tables. Small files are merged; over the bound of waiting queries a page is refused with "busy"; a slow query is interrupted.
