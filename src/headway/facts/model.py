@@ -72,6 +72,8 @@ class CallFact(msgspec.Struct, frozen=True, kw_only=True, tag="call", tag_field=
     """What the target's dialect could not carry."""
     config_generation: int = 0
     schema_version: int = 1
+    lease_charges: tuple[int, ...] = ()
+    """What each of ``leases`` was charged, in the unit of its budget; a call may draw on several blocks."""
 
 
 class AttemptFact(msgspec.Struct, frozen=True, kw_only=True, tag="attempt", tag_field="table"):
