@@ -73,6 +73,8 @@ class CallFact(msgspec.Struct, frozen=True, kw_only=True, tag="call", tag_field=
     config_generation: int = 0
     schema_version: int = 1
     lease_charges: tuple[int, ...] = ()
+    """What each of ``leases`` was charged, in its own unit and in the same order; empty from gateways that do not split."""
+    lease_charges: tuple[int, ...] = ()
     """What each of ``leases`` was charged, in the unit of its budget; a call may draw on several blocks."""
 
 

@@ -85,11 +85,18 @@ LINK_QUEUE_FRAMES_MAX = 4_096
 LINK_RECONNECT_MS_MAX = 2_000
 SNAPSHOT_GRACE_S = 24 * 3600
 KEY_REVOKED_WITHIN_S = 10
+LINK_HELLO_MS_MAX = 5_000
+LINK_SILENCE_MS_MAX = 15_000  # a gateway that sends nothing, not even heartbeats: its connection is dropped
+LINK_SEGMENTS_WAITING_MAX = 8  # over it a segment is not taken and comes again
+LINK_GATEWAYS_MAX = 256
 
 # Budgets.
 BUDGET_BLOCK_MAX_SHARE = 0.05
 LEASE_TTL_S = 60
 LEASE_WAIT_MS_MAX = 1_000
+LEASE_RETURNS_WAITING_MAX = 10_000  # while the store is away; over it the oldest is dropped, and its lease expires and is reconciled
+LEASE_RECONCILE_QUIET_MS = 10_000
+LEDGER_TICK_MS = 1_000
 
 # Control.
 SESSION_TTL_S = 12 * 3600
@@ -107,7 +114,12 @@ LOGIN_SUBJECTS_MAX = 4_096  # names and addresses with failures; over it the one
 CONTROL_BODY_BYTES_MAX = 64 * 1024
 NEIGHBOURS_MAX = 20
 PASSWORD_CHARS_MIN = 10
-LEDGER_QUEUE_MAX = 10_000
+LEDGER_QUEUE_MAX = 10_000  # over it a write is refused: the ledger is busy
+LEDGER_BATCH_MAX = 256
+LEDGER_READERS = 4
+LEDGER_READS_WAITING_MAX = 1_000
+LEDGER_RETRIES_MAX = 5
+LEDGER_LOCK_WAIT_MS = 10_000
 
 # Fact tables. Small files are merged; over the bound of waiting queries a page is refused with "busy"; a slow query is interrupted.
 FACT_FILE_BYTES_MAX = 32 * 1024 * 1024

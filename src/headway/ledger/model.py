@@ -69,6 +69,10 @@ class BudgetState(msgspec.Struct, frozen=True, kw_only=True):
     period_end_wall_ms: int | None
     overrun: int = 0
     """Spent beyond reservations because a provider reported more than its own maximum; shown, and it counts in ``spent``."""
+    cap_wanted: int = 0
+    """What the settings say. ``cap`` is in force: after a lowering below ``spent + leased`` it follows them down to this."""
+    active: bool = True
+    """False when the settings no longer name it: nothing is granted, what is out comes back."""
 
 
 class LeaseState(StrEnum):
@@ -88,6 +92,56 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
     unit: BudgetUnit
     amount: int
     ttl_ms: int
+
+
+class LeaseRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A lease as the ledger keeps it. ``spent`` is what its gateway reported, or the facts say, so far; it never falls."""
+
+    id: str
+    budget: str
+    scope: str
+    unit: BudgetUnit
+    gateway: str
+    request: str
+    amount: int
+    period_start_wall_ms: int
+    granted_wall_ms: int
+    expires_wall_ms: int
+    spent: int = 0
+    state: LeaseState = LeaseState.OPEN
+    closing: bool = False
+    """Control wants it back."""
+
+
+class BudgetSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """A budget as the settings or an owner state it."""
+
+    scope: str
+    unit: BudgetUnit
+    period: str
+    cap: int
+
+    @property
+    def id(self) -> str:
+        return f"{self.scope}:{self.unit}:{self.period}"
+
+
+class Session(msgspec.Struct, frozen=True, kw_only=True):
+    id: str
+    principal: Principal
+    created_wall_ms: int
+    expires_wall_ms: int
+
+
+class GenerationRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """One configuration that was in force. ``shown`` is every value as text by key, secrets masked; ``diff`` what it changed."""
+
+    number: int
+    at_wall_ms: int
+    digest: str
+    path: str
+    diff: tuple[tuple[str, str | None, str | None], ...] = ()
+    shown: dict[str, str] = {}
 
 
 class AuditEntry(msgspec.Struct, frozen=True, kw_only=True):
