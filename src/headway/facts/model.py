@@ -63,6 +63,8 @@ class CallFact(msgspec.Struct, frozen=True, kw_only=True, tag="call", tag_field=
     price_version: str = ""
     charged_nano_usd: int = 0
     """What the budgets were charged: the cost where known, else the reservation."""
+    charged_tokens: int = 0
+    """What budgets in tokens were charged."""
     leases: tuple[str, ...] = ()
     """Ids of the leased blocks that were charged, for reconciliation after a crash."""
     prompt_bytes: int = 0
@@ -72,8 +74,6 @@ class CallFact(msgspec.Struct, frozen=True, kw_only=True, tag="call", tag_field=
     """What the target's dialect could not carry."""
     config_generation: int = 0
     schema_version: int = 1
-    lease_charges: tuple[int, ...] = ()
-    """What each of ``leases`` was charged, in its own unit and in the same order; empty from gateways that do not split."""
     lease_charges: tuple[int, ...] = ()
     """What each of ``leases`` was charged, in the unit of its budget; a call may draw on several blocks."""
 
