@@ -25,6 +25,8 @@ SEND_STALL_MS = 60_000
 KEEP_ALIVE_IDLE_MS = 75_000
 CONNECTIONS_MAX = 8_192
 CONNECTIONS_PER_ADDRESS_MAX = 4_096
+CONNECTIONS_REFUSED_MAX = 512
+"""Connections over ``CONNECTIONS_MAX`` that are told so at the same time; further ones are reset."""
 BODY_RATE_GRACE_MS = 5_000
 """How long a body may be slower than its minimum rate."""
 LISTENER_SWEEP_MS = 250
@@ -44,6 +46,10 @@ TOKEN_TIMES_MAX = 16_384
 PREFIX_HASHES_MAX = 64
 ANSWER_BYTES_MAX = 64 * 1024 * 1024
 STREAM_EVENT_BYTES_MAX = 8 * 1024 * 1024
+
+# Remembered by the gateway in one generation; past it things are looked up each time.
+PRICES_REMEMBERED_MAX = 4_096
+DIRECT_ROUTES_MAX = 4_096
 
 # Upstream.
 UPSTREAM_SOCKETS_MAX = 4_096
