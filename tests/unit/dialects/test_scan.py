@@ -212,3 +212,34 @@ def test_nested_members_keep_the_offsets_of_the_body() -> None:
     assert scan.splice(body, [scan.replace(inner, "c", b"3")]) == b' {"a": {"b": [1], "c": 3} }'
     with pytest.raises(BadRequest):
         scan.spans_of(body, inner["b"])
+
+
+def test_items_of_a_list() -> None:
+    body = b'{"a": [ {"x": [1, 2]} ,"]", 12,[] ] , "e":[], "s":"x"}'
+    found = scan.spans(body)
+    assert [body[a:b] for a, b in scan.items(body, found["a"])] == [b'{"x": [1, 2]}', b'"]"', b"12", b"[]"]
+    assert scan.items(body, found["e"]) == []
+    with pytest.raises(BadRequest):
+        scan.items(body, found["s"])
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(st.sampled_from(["a", "é", "🌍", "\\", '"', "\n", "u", "d83d", "\x01", "\\u"]), max_size=14).map("".join),
+    st.integers(-2, 60),
+    st.booleans(),
+)
+def test_a_cut_string_is_a_prefix(text: str, keep: int, ascii_only: bool) -> None:
+    whole = json.dumps(text, ensure_ascii=ascii_only).encode()
+    cut = scan.cut_string(whole, keep)
+    assert text.startswith(json.loads(cut))
+    assert len(cut) - 2 <= max(keep, 0) or cut == whole
+    longest = max(
+        (
+            len(json.dumps(text[:n], ensure_ascii=ascii_only).encode())
+            for n in range(len(text) + 1)
+            if len(json.dumps(text[:n], ensure_ascii=ascii_only).encode()) - 2 <= max(keep, 0)
+        ),
+        default=2,
+    )
+    assert len(cut) == longest  # as much as fits

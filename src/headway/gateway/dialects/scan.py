@@ -23,11 +23,16 @@ Edit = tuple[int, int, bytes]
 
 _RAWS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _RAW = msgspec.json.Decoder(msgspec.Raw)
+_ITEMS = msgspec.json.Decoder(list[msgspec.Raw])
 _STR = msgspec.json.Decoder(str)
 _KEY = re.compile(rb'[ \t\r\n]*+[{,][ \t\r\n]*+"([^"\\]*+(?:\\.[^"\\]*+)*+)"[ \t\r\n]*+:[ \t\r\n]*+', re.DOTALL)
 _END = re.compile(rb"[ \t\r\n]*+\}[ \t\r\n]*+\Z")
 _EMPTY = re.compile(rb"[ \t\r\n]*+\{[ \t\r\n]*+\}[ \t\r\n]*+\Z")
 _INTEGER = re.compile(rb"-?(?:0|[1-9][0-9]{0,18})")
+_COMMA = re.compile(rb"[ \t\r\n]*+,?[ \t\r\n]*+")
+_WHOLE_CHARACTERS = re.compile(rb"(?:[^\\]++|\\u[dD][89abAB]..\\u....|\\u(?![dD][89abAB])....|\\[^u])*+", re.DOTALL)
+_PAIR_BYTES = 12
+"""A surrogate pair, the longest escape of one character."""
 _AFTER = re.compile(r"trailing characters \(byte (\d+)\)")
 _AT = re.compile(r"\(byte (\d+)\)")
 _WHITESPACE = b" \t\r\n"
@@ -176,6 +181,23 @@ def _too_many_containers() -> BadRequest:
     return BadRequest(f"The request body holds more than {JSON_CONTAINERS_MAX} objects and lists.")
 
 
+def items(body: bytes, span: Span) -> list[Span]:
+    """Offsets of the items of a list inside ``body``. BadRequest when it is not a list."""
+    start, end = span
+    try:
+        raws = _ITEMS.decode(memoryview(body)[start:end])
+    except msgspec.DecodeError:
+        raise BadRequest("A list was expected in the request body.") from None
+    found: list[Span] = []
+    at = start + 1
+    for each in raws:
+        comma = _COMMA.match(body, at)
+        begin = comma.end() if comma else at
+        at = begin + len(bytes(each))
+        found.append((begin, at))
+    return found
+
+
 # --- reading -------------------------------------------------------------------------------------------------------------
 
 
@@ -251,6 +273,21 @@ def splice(body: bytes, edits: Iterable[Edit]) -> bytes:
         at = end
     pieces.append(view[at:])
     return b"".join(pieces)
+
+
+def cut_string(text: bytes, keep_bytes: int) -> bytes:
+    """A JSON string (with its quotes) cut to at most ``keep_bytes`` between them, never inside a character or an escape."""
+    inside = text[1:-1]
+    if keep_bytes >= len(inside):
+        return text
+    at = max(keep_bytes, 0)
+    while at > 0 and inside[at] & 0xC0 == 0x80:
+        at -= 1
+    anchor = max(at - _PAIR_BYTES, 0)
+    while anchor > 0 and inside[anchor - 1 : anchor] == b"\\":
+        anchor -= 1
+    whole = _WHOLE_CHARACTERS.match(inside, anchor, at)
+    return b'"' + inside[: whole.end() if whole else anchor] + b'"'
 
 
 def replace(found: Mapping[str, Span], key: str, value: bytes) -> Edit:
