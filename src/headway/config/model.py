@@ -91,6 +91,8 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Fixed headers sent with each call; values may be secret references."""
     timeouts: Timeouts = Timeouts()
     retries_max: int = 2
+    files_tenant: str = ""
+    """The one tenant that may use this provider's file routes: its account knows no tenants."""
     price_as: str = ""
     """Provider id in the price table where it differs from the preset's; ``free`` for a model of your own."""
 

@@ -74,7 +74,7 @@ def prefix_hashes(prompt: memoryview | bytes) -> tuple[int, ...]:
 
     Blocks are 1 KiB for the first 16, then 4 KiB; at most PREFIX_HASHES_MAX.
     """
-    out = []
+    out: list[int] = []
     crc = start = 0
     size = len(prompt)
     while start < size and len(out) < PREFIX_HASHES_MAX:

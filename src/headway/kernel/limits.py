@@ -50,6 +50,7 @@ STREAM_EVENT_BYTES_MAX = 8 * 1024 * 1024
 # Remembered by the gateway in one generation; past it things are looked up each time.
 PRICES_REMEMBERED_MAX = 4_096
 DIRECT_ROUTES_MAX = 4_096
+MODELS_LISTED_MAX = 2_000
 
 # Upstream.
 UPSTREAM_SOCKETS_MAX = 4_096

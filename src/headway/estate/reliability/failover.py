@@ -130,4 +130,4 @@ def _may_follow(tried: Tried) -> bool:
 def _wait_ms(tried: Tried, waits: int, jitter: float) -> float:
     if tried.retry_after_ms is not None:
         return float(tried.retry_after_ms)
-    return min(BACKOFF_MAX_MS, BACKOFF_FIRST_MS * 2**waits) * (0.5 + jitter / 2)
+    return min(BACKOFF_MAX_MS, BACKOFF_FIRST_MS * float(2**waits)) * (0.5 + jitter / 2)

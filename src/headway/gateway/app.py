@@ -1,0 +1,226 @@
+"""The gateway as a bare ASGI application: routes, bodies in, replies out, and who has gone.
+
+ASGI's ``send`` never raises for a caller that went away, so its going is watched for: by the listener's own hook where it has one
+(``scope["extensions"]["headway.gone"]``, which costs nothing a call), else by a task that waits on ``receive``.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, Final
+
+import msgspec
+
+from headway.calls.conversation import DialectName
+from headway.gateway import opaque
+from headway.gateway.flow import Headers, Inbound
+from headway.gateway.heads import refusal_headers
+from headway.gateway.identify import LOOPBACK, identify
+from headway.gateway.listing import feedback, list_models
+from headway.gateway.live import Live
+from headway.gateway.pipeline import Pipeline
+from headway.gateway.services import Services
+from headway.gateway.state import GatewayState
+from headway.kernel.errors import BadRequest, CallError, NotFound, Overloaded, TooLarge
+from headway.kernel.instants import mono_ns, wall_ms
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+CALLS: Final = {
+    "/v1/chat/completions": DialectName.OPENAI_CHAT,
+    "/v1/responses": DialectName.OPENAI_RESPONSES,
+    "/v1/messages": DialectName.ANTHROPIC,
+}
+ALLOWED_METHODS: Final = dict.fromkeys(CALLS, "POST") | {"/v1/models": "GET", "/v1/headway/feedback": "POST"}
+STARTING: Final = "this gateway has no configuration yet: control has not answered since it started; `headway check` explains"
+
+
+class AsgiReply:
+    """A Reply on ASGI. The head waits for the first bytes, so that a short answer is one write."""
+
+    __slots__ = ("_head", "_send", "ended", "started")
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._head: MutableMapping[str, Any] | None = None
+        self.started = self.ended = False
+
+    async def start(self, status: int, headers: Headers) -> None:
+        self.started = True
+        self._head = {"type": "http.response.start", "status": status, "headers": headers}
+
+    async def send(self, data: bytes) -> None:
+        if self._head is not None:
+            await self._send(self._head)
+            self._head = None
+        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+
+    async def end(self, data: bytes = b"") -> None:
+        if self.ended:
+            return
+        self.ended = True
+        if self._head is not None:
+            self._head["headers"] = [*self._head["headers"], (b"content-length", str(len(data)).encode())]
+            await self._send(self._head)
+            self._head = None
+        await self._send({"type": "http.response.body", "body": data, "more_body": False})
+
+    async def abort(self) -> None:
+        """No end is sent: the server closes a connection whose answer was left unfinished."""
+        self.ended = True
+
+
+class GatewayApp:
+    """ASGI entry. Holds no state of its own but what it was built with."""
+
+    def __init__(self, services: Services, state: GatewayState) -> None:
+        self.services = services
+        self.state = state
+        self.pipeline = Pipeline(services)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        path = _normal(scope["path"])
+        dialect = CALLS.get(path)
+        reply = AsgiReply(send)
+        try:
+            if dialect is not None and scope["method"] == "POST":
+                await self._call(scope, receive, reply, path, dialect)
+            else:
+                await self._other(scope, receive, reply, path)
+        except CallError as error:
+            await self._refuse(reply, error, dialect or opaque.dialect_of(path))
+
+    async def _call(self, scope: Scope, receive: Receive, reply: AsgiReply, path: str, dialect: DialectName) -> None:
+        live = self.services.live
+        inbound = await _read(scope, receive, path, self.state.body_bytes_max)
+        if live is None:
+            raise Overloaded(STARTING, retry_after_ms=1_000)
+        work = self.pipeline.handle(inbound, reply, dialect, live)
+        hook = scope.get("extensions", {}).get("headway.gone")
+        if hook is not None:
+            task = asyncio.current_task()
+            hook(lambda: self._gone(task))
+            await work
+            return
+        watcher = asyncio.ensure_future(self._watch(receive, asyncio.current_task()))
+        try:
+            await work
+        finally:
+            watcher.cancel()
+
+    async def _watch(self, receive: Receive, task: "asyncio.Task[None] | None") -> None:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            self._gone(task)
+
+    def _gone(self, task: "asyncio.Task[None] | None") -> None:
+        for flow in self.services.in_flight.values():
+            if flow.task is task:
+                flow.interrupt("gone")
+                return
+
+    async def _other(self, scope: Scope, receive: Receive, reply: AsgiReply, path: str) -> None:
+        method = scope["method"]
+        if path == "/health/live" and method == "GET":
+            await _json(reply, 200, {"status": "live"})
+        elif path == "/health/ready" and method == "GET":
+            status, detail = self.state.readiness(self.services)
+            await _json(reply, status, detail)
+        elif path == "/metrics" and method == "GET":
+            await self._metrics(scope, reply)
+        elif path == "/v1/models" or path.startswith("/v1/models/"):
+            await self._models(scope, reply, path)
+        elif path == "/v1/headway/feedback" and method == "POST":
+            inbound = await _read(scope, receive, path, self.state.body_bytes_max)
+            await _json(reply, 202, feedback(self.services, inbound, self._live()))
+        elif opaque.allowed(method, path):
+            await self._opaque(scope, receive, reply, path)
+        elif path in ALLOWED_METHODS:
+            raise BadRequest(f"{path} takes {ALLOWED_METHODS[path]}", status=405, code="method_not_allowed")
+        else:
+            raise NotFound(f"no route {method} {path[:200]}; routes are in docs/reference and begin with /v1/")
+
+    async def _models(self, scope: Scope, reply: AsgiReply, path: str) -> None:
+        inbound = _inbound(scope, path, b"")
+        live = self._live()
+        caller = identify(inbound, live, inbound.started_wall)
+        await _json(reply, 200, list_models(live, caller, path, anthropic=b"anthropic-version" in inbound.headers))
+
+    async def _opaque(self, scope: Scope, receive: Receive, reply: AsgiReply, path: str) -> None:
+        inbound = await _read(scope, receive, path, self.state.body_bytes_max)
+        live = self._live()
+        work = self.pipeline.handle(inbound, reply, opaque.dialect_of(path), live, self.pipeline.run_opaque)
+        watcher = asyncio.ensure_future(self._watch(receive, asyncio.current_task()))
+        try:
+            await work
+        finally:
+            watcher.cancel()
+
+    async def _metrics(self, scope: Scope, reply: AsgiReply) -> None:
+        peer = (scope.get("client") or ("",))[0]
+        if peer not in LOOPBACK:
+            raise NotFound("metrics are served on this machine only; control serves those of every gateway")
+        await reply.start(200, [(b"content-type", b"text/plain; version=0.0.4; charset=utf-8")])
+        await reply.end(self.state.render_metrics().encode())
+
+    async def _refuse(self, reply: AsgiReply, error: CallError, dialect: DialectName) -> None:
+        self.state.refused_before_calls += 1
+        if not reply.started:
+            await reply.start(error.http_status, refusal_headers(error))
+        await reply.end(self.services.dialects[dialect].error_body(error, request_id=""))
+
+    def _live(self) -> Live:
+        if self.services.live is None:
+            raise Overloaded(STARTING, retry_after_ms=1_000)
+        return self.services.live
+
+
+def _normal(path: str) -> str:
+    """Clients write the base URL with or without ``/v1``, and some add it twice."""
+    if path.startswith("/v1/v1/"):
+        return path[3:]
+    if path.startswith(("/v1/", "/health/")) or path == "/metrics":
+        return path
+    return "/v1" + path
+
+
+def _inbound(scope: Scope, path: str, body: bytes) -> Inbound:
+    headers: dict[bytes, bytes] = {}
+    for name, value in scope["headers"]:
+        headers.setdefault(name, value)
+    client = scope.get("client")
+    return Inbound(scope["method"], path, headers, body, client[0] if client else "", mono_ns(), wall_ms())
+
+
+async def _read(scope: Scope, receive: Receive, path: str, bytes_max: int) -> Inbound:
+    """The whole body. TooLarge before memory is taken for it; BadRequest for an encoded one."""
+    inbound = _inbound(scope, path, b"")
+    if inbound.headers.get(b"content-encoding", b"identity") != b"identity":
+        raise BadRequest(
+            "send the body without content-encoding", status=415, code="unsupported_encoding", param="content-encoding"
+        )
+    message = await receive()
+    body = message.get("body", b"")
+    if message.get("more_body"):
+        parts, size = [body], len(body)
+        while message.get("more_body"):
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise BadRequest("the connection ended inside the body")
+            parts.append(message.get("body", b""))
+            size += len(parts[-1])
+            if size > bytes_max:
+                break
+        body = b"".join(parts)
+    if len(body) > bytes_max:
+        raise TooLarge(f"the body is larger than {bytes_max} bytes (gateway.limits.body_bytes_max)")
+    inbound.body = body
+    return inbound
+
+
+async def _json(reply: AsgiReply, status: int, value: object) -> None:
+    await reply.start(status, [(b"content-type", b"application/json")])
+    await reply.end(msgspec.json.encode(value))

@@ -1,0 +1,141 @@
+"""Where policies meet calls: tells each policy what happened and does what it asks. The only writer of what policies decide.
+
+Policies are synchronous, so one event is wholly dealt with before the next; nothing here needs a lock.
+A policy that raises is a fault of ours, not of the call: it is logged and counted, and an arriving call is admitted.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from headway.calls.model import (
+    Admit,
+    Arrived,
+    Ask,
+    CallPolicy,
+    Effect,
+    Hold,
+    PassThrough,
+    Refuse,
+    Release,
+    SubCall,
+    Tick,
+    Told,
+    WaitUntil,
+    Withdraw,
+)
+from headway.gateway.flow import Flow
+from headway.kernel.errors import BadRequest, CallError, RateLimited
+from headway.kernel.instants import NS_PER_S, MonoNs, mono_ns
+from headway.kernel.limits import POLICY_EFFECTS_PER_EVENT_MAX, SUBCALLS_PER_CALL_MAX
+
+log = logging.getLogger(__name__)
+
+
+class Desk:
+    """``admission`` answers Arrived; ``others`` (format, commitment, framing) look on and may hold."""
+
+    def __init__(self, admission: CallPolicy | None = None, others: tuple[CallPolicy, ...] = ()) -> None:
+        self.policies: tuple[CallPolicy, ...] = (admission or PassThrough(), *others)
+        self.active = bool(others) or type(self.policies[0]) is not PassThrough
+        """False: nothing is configured, and no event is even made."""
+        self.wants_chunks = tuple(p for p in self.policies if p.wants_chunks)
+        self.wants_text = any(p.wants_text for p in self.wants_chunks)
+        self.flows: dict[str, Flow] = {}
+        self.start_subcall: Callable[[Flow, SubCall], None] = _no_subcalls
+        self.flush: Callable[[Flow, int | None], None] = _no_flush
+        self.errors = 0
+        self.refused_effects = 0
+        self._ticks: dict[tuple[str, str], asyncio.TimerHandle] = {}
+
+    def tell(self, event: Told, now: MonoNs) -> None:
+        for policy in self.policies:
+            self._tell_one(policy, event, now)
+
+    def tell_chunk(self, event: Told, now: MonoNs) -> None:
+        for policy in self.wants_chunks:
+            self._tell_one(policy, event, now)
+
+    def forget(self, flow: Flow) -> None:
+        """The call is over: its timers go, later effects for it are ignored."""
+        self.flows.pop(flow.call, None)
+        for key in [k for k in self._ticks if k[0] == flow.call]:
+            self._ticks.pop(key).cancel()
+
+    def _tell_one(self, policy: CallPolicy, event: Told, now: MonoNs) -> None:
+        try:
+            effects = policy.receive(event, now)
+        except Exception:
+            self.errors += 1
+            log.exception("policy %s failed on %s", policy.name, type(event).__name__)
+            effects = (Admit(call=event.call),) if type(event) is Arrived and policy is self.policies[0] else ()
+        if len(effects) > POLICY_EFFECTS_PER_EVENT_MAX:
+            self.refused_effects += len(effects) - POLICY_EFFECTS_PER_EVENT_MAX
+            effects = effects[:POLICY_EFFECTS_PER_EVENT_MAX]
+        for effect in effects:
+            self._do(effect, now)
+
+    def _do(self, effect: Effect, now: MonoNs) -> None:
+        if type(effect) is WaitUntil:
+            self._wait_until(effect, now)
+            return
+        flow = self.flows.get(effect.call)
+        if flow is None:
+            self.refused_effects += 1  # it ended while the policy still had it in mind
+            return
+        match effect:
+            case Admit():
+                flow.priority = effect.priority
+                if flow.admitted is not None:
+                    flow.admitted.set()
+            case Refuse():
+                flow.error = flow.error or _refusal(effect)
+                flow.interrupt("refused")
+            case SubCall():
+                if flow.subcalls < SUBCALLS_PER_CALL_MAX:
+                    flow.subcalls += 1
+                    self.start_subcall(flow, effect)
+                else:
+                    self.refused_effects += 1
+            case Hold():
+                if not flow.holding:
+                    flow.holding, flow.held_since = True, now
+            case Release():
+                flow.holding = flow.holding and not effect.resume
+                self.flush(flow, effect.chunks)
+            case Withdraw():
+                flow.held.clear()
+                flow.held_bytes = 0
+                if not flow.committed:
+                    flow.interrupt("withdrawn_retry" if effect.retry else "withdrawn")
+                else:
+                    flow.interrupt("withdrawn")
+            case Ask():
+                if not flow.committed:
+                    flow.question = effect.question
+                    flow.interrupt("asked")
+
+    def _wait_until(self, effect: WaitUntil, now: MonoNs) -> None:
+        key = (effect.call, effect.endpoint)
+        if (old := self._ticks.pop(key, None)) is not None:
+            old.cancel()
+        delay_s = max(0.0, (effect.at - now) / NS_PER_S)
+        self._ticks[key] = asyncio.get_running_loop().call_later(delay_s, self._tick, key)
+
+    def _tick(self, key: tuple[str, str]) -> None:
+        self._ticks.pop(key, None)
+        self.tell(Tick(call=key[0], endpoint=key[1]), mono_ns())
+
+
+def _refusal(effect: Refuse) -> CallError:
+    if effect.reason == "bad_request":
+        return BadRequest(effect.message)
+    return RateLimited(effect.message, retry_after_ms=effect.retry_after_ms, code=effect.reason)
+
+
+def _no_subcalls(flow: Flow, effect: SubCall) -> None:
+    raise AssertionError("the pipeline installs this")
+
+
+def _no_flush(flow: Flow, chunks: int | None) -> None:
+    raise AssertionError("the pipeline installs this")

@@ -1,0 +1,183 @@
+"""One call on its way: what was asked, who asked, how far it is. Everything the record needs ends up here."""
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from headway.calls.conversation import Conversation, StopReason, Usage
+from headway.calls.model import Origin, Outcome, Wire
+from headway.estate.reliability.failover import Tried
+from headway.facts.model import SegmentFact
+from headway.gateway.budgets import NOTHING_RESERVED, Reservation
+from headway.gateway.dialects.port import Dialect, Scan
+from headway.gateway.live import Live, Route, Target
+from headway.gateway.relay import Relay
+from headway.kernel.errors import CallError
+from headway.kernel.instants import MonoNs, WallMs
+from headway.kernel.limits import TOKEN_TIMES_MAX
+
+Headers = list[tuple[bytes, bytes]]
+
+
+@dataclass(slots=True)
+class Inbound:
+    """A request as it came. ``headers`` has lower-case names; of a repeated name the first counts."""
+
+    method: str
+    path: str
+    headers: dict[bytes, bytes]
+    body: bytes
+    peer: str
+    started: MonoNs
+    started_wall: WallMs
+
+
+class Reply(Protocol):
+    """Where an answer goes. ``send`` waits while the caller reads slowly."""
+
+    async def start(self, status: int, headers: Headers) -> None: ...
+
+    async def send(self, data: bytes) -> None: ...
+
+    async def end(self, data: bytes = b"") -> None: ...
+
+    async def abort(self) -> None:
+        """Cut the connection: the only honest end of half a body that is no stream of events."""
+        ...
+
+
+@dataclass(slots=True, frozen=True)
+class Caller:
+    """Who asks, from the key; ``run``, ``step`` and the like from validated ``x-headway-*`` headers."""
+
+    tenant: str
+    principal: str
+    key: str = ""
+    klass: str = "interactive"
+    features: tuple[str, ...] = ()
+    run: str = ""
+    step: str = ""
+    parent: str = ""
+    prompt_ref: str = ""
+    deadline_ms: float | None = None
+    commitment: str = ""
+    scopes: tuple[str, ...] = ()
+    """Budget scopes that pay: ``tenant:NAME`` and ``key:ID``."""
+
+
+@dataclass(slots=True)
+class Track:
+    """One attempt as it goes: instants and what the upstream said."""
+
+    number: int
+    target: Target
+    started: MonoNs
+    started_wall: WallMs
+    admitted: MonoNs | None = None
+    connected: MonoNs | None = None
+    head: MonoNs | None = None
+    first_token: MonoNs | None = None
+    last_token: MonoNs | None = None
+    ended: MonoNs | None = None
+    status: int = 0
+    outcome: Outcome = Outcome.DONE
+    error_code: str = ""
+    error_detail: str = ""
+    answered: str = ""
+    fingerprint: str = ""
+    upstream_request: str = ""
+    region: str = ""
+    usage: Usage = Usage()
+    reads: list[int] = field(default_factory=list)
+    """Instant of each read holding an event; past TOKEN_TIMES_MAX only the last is kept."""
+    chunks: int = 0
+    retry_after_ms: int | None = None
+    ratelimit: str = ""
+
+    def saw_read(self, now: int) -> None:
+        self.chunks += 1
+        if len(self.reads) < TOKEN_TIMES_MAX:
+            self.reads.append(now)
+        else:
+            self.reads[-1] = now
+
+
+@dataclass(slots=True)
+class PassedError:
+    """An upstream's own error answer, forwarded as it is within one dialect."""
+
+    status: int
+    headers: Headers
+    body: bytes
+
+
+@dataclass(slots=True)
+class Flow:
+    call: str
+    inbound: Inbound
+    reply: Reply
+    dialect: Dialect
+    live: Live
+    origin: Origin = Origin.CLIENT
+    parent: str = ""
+    charged_to: str = ""
+    caller: Caller = Caller(tenant="", principal="")
+    scan: Scan | None = None
+    route: Route | None = None
+    conversation: Conversation | None = None
+    conversation_lost: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()
+    wire: Wire = Wire.BYTES
+    deadline: MonoNs | None = None
+    reservation: Reservation = NOTHING_RESERVED
+    reserved_nano_usd: int = 0
+    estimate_tokens: int = 0
+    prefix_hashes: tuple[int, ...] = ()
+    tracks: list[Track] = field(default_factory=list)
+    tried: Tried | None = None
+    passed_error: PassedError | None = None
+    error: CallError | None = None
+    outcome: Outcome | None = None
+    status: int = 0
+    committed: bool = False
+    answer_bytes: int = 0
+    output_chars: int = 0
+    usage: Usage | None = None
+    """None until reported."""
+    stop: StopReason | None = None
+    queue_ns: int = 0
+    task: asyncio.Task[None] | None = None
+    relay: Relay | None = None
+    head: tuple[int, Headers] | None = None
+    """Status and headers to send before the first byte of an answer."""
+    interrupted: str = ""
+    """Why the task was cancelled: gone, deadline, refused, withdrawn, draining."""
+    # What policies asked for; untouched where none runs.
+    admitted: asyncio.Event | None = None
+    priority: int | None = None
+    holding: bool = False
+    held: list[bytes] = field(default_factory=list)
+    outbox: list[bytes] = field(default_factory=list)
+    """Released and not yet sent."""
+    holds_released_full: int = 0
+    segments: list[SegmentFact] = field(default_factory=list)
+    held_bytes: int = 0
+    held_since: MonoNs | None = None
+    question: str = ""
+    subcalls: int = 0
+    waiting_for: set[asyncio.Task[None]] = field(default_factory=set)
+    """Sub-calls that must close before the next attempt starts."""
+    pending: set[asyncio.Task[None]] = field(default_factory=set)
+    """Everything running on this call's behalf; cancelled when it closes."""
+    write_lock: asyncio.Lock | None = None
+    recorded_answer: list[bytes] | None = None
+
+    @property
+    def track(self) -> Track | None:
+        return self.tracks[-1] if self.tracks else None
+
+    def interrupt(self, why: str) -> None:
+        """End this call from outside its task; only the first reason counts."""
+        if not self.interrupted and self.task is not None and not self.task.done():
+            self.interrupted = why
+            self.task.cancel()

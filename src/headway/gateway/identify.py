@@ -1,0 +1,106 @@
+"""Who asks, and what their ``x-headway-*`` headers say. Keys are compared in constant time; nothing here leaves the process."""
+
+import re
+from typing import Final
+
+from headway.gateway.flow import Caller, Inbound
+from headway.gateway.live import DEFAULT_TENANT, Live
+from headway.kernel.errors import BadRequest, Unauthorized
+from headway.kernel.instants import WallMs
+from headway.kernel.limits import HEADER_VALUE_CHARS_MAX
+from headway.ledger.keys import parse, verify
+
+_VALUE: Final = re.compile(rb"[A-Za-z0-9._:/@+=-]{1,%d}" % HEADER_VALUE_CHARS_MAX)
+_TAKEN: Final = (
+    (b"x-headway-run", "run"),
+    (b"x-headway-step", "step"),
+    (b"x-headway-parent", "parent"),
+    (b"x-headway-class", "klass"),
+    (b"x-headway-prompt", "prompt_ref"),
+    (b"x-headway-commitment", "commitment"),
+)
+_KNOWN: Final = frozenset([name for name, _ in _TAKEN] + [b"x-headway-deadline-ms", b"x-headway-idempotency-key"])
+DEADLINE_MS_MAX = 24 * 3600 * 1000
+LOOPBACK: Final = frozenset({"127.0.0.1", "::1", ""})
+"""Peers that count as this machine; a Unix socket has no address."""
+
+
+def identify(inbound: Inbound, live: Live, now: WallMs) -> Caller:
+    """Raises Unauthorized, or BadRequest for a header that cannot be used."""
+    presented = presented_key(inbound.headers)
+    if presented.startswith("hw_"):
+        caller = _by_key(presented, live, now)
+    elif live.settings.open_access and inbound.peer in LOOPBACK:
+        caller = Caller(tenant=DEFAULT_TENANT, principal="open", scopes=(f"tenant:{DEFAULT_TENANT}",))
+    else:
+        verify(None, presented)
+        raise Unauthorized(
+            "this gateway wants a Headway key (hw_…) as bearer token or x-api-key; `headway keys create` makes one"
+            if not presented
+            else _WRONG
+        )
+    return _with_headers(caller, inbound.headers, live)
+
+
+_WRONG: Final = "this key is not known, expired or revoked; `headway keys list` shows the keys there are"
+
+
+def presented_key(headers: dict[bytes, bytes]) -> str:
+    """The key in ``authorization: Bearer``, ``x-api-key`` or ``api-key``; empty when there is none."""
+    value = headers.get(b"authorization", b"")
+    if value[:7].lower() == b"bearer ":
+        value = value[7:]
+    elif not value:
+        value = headers.get(b"x-api-key") or headers.get(b"api-key") or b""
+    return value.strip().decode("latin-1")
+
+
+def unknown_headway_headers(headers: dict[bytes, bytes]) -> int:
+    """How many ``x-headway-*`` headers a caller sent that none of ours reads: ignored and counted."""
+    return sum(1 for name in headers if name.startswith(b"x-headway-") and name not in _KNOWN)
+
+
+def _by_key(presented: str, live: Live, now: WallMs) -> Caller:
+    identifier = parse(presented)
+    record = live.keys.get(identifier[0]) if identifier else None
+    good = verify(record, presented)
+    if (
+        record is None
+        or not good
+        or record.revoked_wall_ms is not None
+        or (record.expires_wall_ms is not None and now >= record.expires_wall_ms)
+    ):
+        raise Unauthorized(_WRONG)
+    return Caller(
+        tenant=record.tenant or DEFAULT_TENANT,
+        principal=record.principal,
+        key=record.id,
+        klass=live.tenant(record.tenant).klass,
+        features=record.features,
+        scopes=(f"tenant:{record.tenant or DEFAULT_TENANT}", f"key:{record.id}"),
+    )
+
+
+def _with_headers(caller: Caller, headers: dict[bytes, bytes], live: Live) -> Caller:
+    taken: dict[str, str] = {}
+    for name, field in _TAKEN:
+        value = headers.get(name)
+        if value is not None:
+            if not _VALUE.fullmatch(value):
+                raise BadRequest(
+                    f"header {name.decode()} takes 1 to {HEADER_VALUE_CHARS_MAX} letters, digits and . _ : / @ + = -",
+                    param=name.decode(),
+                )
+            taken[field] = value.decode("ascii")
+    deadline = headers.get(b"x-headway-deadline-ms")
+    deadline_ms = None
+    if deadline is not None:
+        if not deadline.isdigit() or not 0 < int(deadline[:12]) <= DEADLINE_MS_MAX:
+            raise BadRequest(
+                f"header x-headway-deadline-ms takes a whole number from 1 to {DEADLINE_MS_MAX}", param="x-headway-deadline-ms"
+            )
+        deadline_ms = float(deadline)
+    if not taken and deadline_ms is None:
+        return caller
+    values = {name: getattr(caller, name) for name in Caller.__dataclass_fields__} | taken | {"deadline_ms": deadline_ms}
+    return Caller(**values)

@@ -1,0 +1,197 @@
+"""A snapshot made ready for use: endpoints, routes, keys, prices and budget scopes of one generation.
+
+Compiled once when it arrives and swapped whole, so that a call sees one generation from its first byte to its last.
+"""
+
+import difflib
+import re
+from dataclasses import dataclass, field
+from typing import Final
+
+from headway.calls.conversation import DialectName
+from headway.calls.pricing import PriceRow, PriceTable
+from headway.config.model import Feature, Provider, Record, Settings, Tenant
+from headway.config.presets import Preset, base_urls, dialects_of, endpoint_url, key_headers, preset_of, price_provider
+from headway.config.secrets import Secrets
+from headway.kernel.errors import ConfigError, Forbidden, Overloaded, UnknownModel
+from headway.kernel.instants import NS_PER_S, MonoNs
+from headway.kernel.limits import DIRECT_ROUTES_MAX
+from headway.ledger.model import KeyRecord
+from headway.link.messages import Snapshot
+
+NEAR_NAMES_MAX = 3
+SECRET_FRESH_NS = 1 * NS_PER_S
+"""How long resolved provider headers are used before their references are looked at again."""
+MODEL_NAME_SAFE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,199}")
+"""What may become part of an upstream URL or header; other names pass in bodies only, where JSON quotes them."""
+DEFAULT_TENANT = "default"
+
+
+@dataclass(slots=True)
+class Endpoint:
+    """One address of one provider. Headers are resolved here, in the process that sends them."""
+
+    name: str
+    provider_name: str
+    provider: Provider
+    preset: Preset
+    base_url: str
+    dialects: tuple[DialectName, ...]
+    price_provider: str
+    _secrets: Secrets
+    _headers: tuple[tuple[str, str], ...] = ()
+    _headers_until: MonoNs = MonoNs(0)
+    _urls: dict[tuple[str, str], str] = field(default_factory=dict)
+
+    def url(self, path: str, model: str) -> str:
+        """Built from configuration. Only Azure's older form holds the model, and then quoted."""
+        key = (path, model if self.provider.api_version else "")
+        found = self._urls.get(key)
+        if found is None:
+            found = endpoint_url(self.provider, path, base_url=self.base_url, model=model)
+            if not self.provider.api_version:
+                self._urls[key] = found  # one entry a route of ours: bounded by the router
+        return found
+
+    def headers(self, now: MonoNs) -> tuple[tuple[str, str], ...]:
+        """Key and fixed headers. Overloaded (503) when a secret cannot be read: the operator's fault, not the caller's."""
+        if now >= self._headers_until:
+            try:
+                own = tuple((n.lower(), self._secrets.resolve_or_literal(v)) for n, v in self.provider.headers.items())
+                self._headers = key_headers(self.provider, self._secrets.resolve(self.provider.key)) + own
+            except ConfigError as problem:
+                raise Overloaded(f"provider {self.provider_name} cannot be used: {problem}", should_retry=False) from problem
+            self._headers_until = MonoNs(now + SECRET_FRESH_NS)
+        return self._headers
+
+
+@dataclass(slots=True, frozen=True)
+class Target:
+    endpoint: Endpoint
+    model: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.endpoint.provider_name}/{self.model}"
+
+
+@dataclass(slots=True)
+class Route:
+    """What a model name in a call means. ``turn`` spreads calls over the replicas of the first provider."""
+
+    feature: str
+    groups: tuple[tuple[Target, ...], ...]
+    """In order of service; within a group replicas of one engine."""
+    deadline_ms: int | None = None
+    max_output_tokens: int | None = None
+    strict: bool = False
+    record: Record = Record()
+    turn: int = 0
+
+    def targets(self) -> tuple[Target, ...]:
+        """All targets in order, each group begun one further than the last time."""
+        if all(len(g) == 1 for g in self.groups):
+            return tuple([g[0] for g in self.groups])
+        self.turn += 1
+        return tuple(t for g in self.groups for t in (g[self.turn % len(g) :] + g[: self.turn % len(g)]))
+
+
+class Live:
+    """One generation, ready. ``listed`` is what providers said they can call; it grows as they are asked."""
+
+    def __init__(self, snapshot: Snapshot, secrets: Secrets, listed: dict[str, tuple[str, ...]]) -> None:
+        self.snapshot = snapshot
+        self.generation = snapshot.generation
+        self.generation_bytes = str(snapshot.generation).encode()
+        self.made_wall_ms = snapshot.made_wall_ms
+        self.settings: Settings = snapshot.settings
+        self.prices: PriceTable = snapshot.prices
+        self.keys: dict[str, KeyRecord] = {k.id: k for k in snapshot.keys}
+        self.scopes = frozenset(b.scope for b in snapshot.budgets)
+        self.listed = listed
+        self.endpoints: dict[str, tuple[Endpoint, ...]] = {
+            name: _endpoints(name, provider, secrets) for name, provider in self.settings.providers.items()
+        }
+        self._routes: dict[str, Route] = {name: self._feature_route(name, f) for name, f in self.settings.features.items()}
+        self._direct: dict[str, Route] = {}
+        self.price_rows: dict[tuple[str, str], PriceRow | None] = {}
+
+    def tenant(self, name: str) -> Tenant:
+        return self.settings.tenants.get(name) or _DEFAULT_TENANT
+
+    def route(self, model: str) -> Route:
+        """A feature, else ``provider/model``, else a bare name that a provider lists. UnknownModel names what is near."""
+        found = self._routes.get(model) or self._direct.get(model)
+        if found is not None:
+            return found
+        target = self._direct_target(model)
+        if target is None:
+            near = difflib.get_close_matches(model, self.callable_names(), NEAR_NAMES_MAX)
+            raise UnknownModel(
+                f"no model named {model[:200]!r}"
+                + (f"; near: {', '.join(near)}" if near else "; GET /v1/models lists what can be called"),
+                param="model",
+            )
+        route = Route(feature="", groups=(target,))
+        if len(self._direct) < DIRECT_ROUTES_MAX:
+            self._direct[model] = route
+        return route
+
+    def check_allowed(self, model: str, route: Route, tenant: Tenant, key_features: tuple[str, ...]) -> None:
+        """Forbidden when the tenant or the key is confined to features and this is none of them."""
+        for who, allowed in (("this key", key_features), ("this tenant", tenant.features)):
+            if allowed and route.feature not in allowed:
+                raise Forbidden(f"{who} may not call {model[:200]!r}; it may call {', '.join(allowed)}", param="model")
+
+    def callable_names(self) -> list[str]:
+        """Features, then ``provider/model`` of everything listed or configured."""
+        direct = (
+            f"{name}/{model}"
+            for name, provider in self.settings.providers.items()
+            for model in provider.models or self.listed.get(name, ())
+        )
+        return [*self._routes, *direct]
+
+    def _feature_route(self, name: str, feature: Feature) -> Route:
+        groups = []
+        for target in feature.targets:
+            provider, _, model = target.partition("/")
+            if provider in self.endpoints:
+                groups.append(tuple(Target(e, model) for e in self.endpoints[provider]))
+        return Route(
+            feature=name,
+            groups=tuple(groups),
+            deadline_ms=feature.deadline_ms,
+            max_output_tokens=feature.max_output_tokens,
+            strict=feature.strict,
+            record=feature.record,
+        )
+
+    def _direct_target(self, model: str) -> tuple[Target, ...] | None:
+        provider, slash, rest = model.partition("/")
+        if slash and rest and provider in self.endpoints and MODEL_NAME_SAFE.fullmatch(rest):
+            return tuple(Target(e, rest) for e in self.endpoints[provider])
+        for name, settings in self.settings.providers.items():
+            if model in settings.models or model in self.listed.get(name, ()):
+                return tuple(Target(e, model) for e in self.endpoints[name])
+        return None
+
+
+_DEFAULT_TENANT = Tenant()
+
+
+def _endpoints(name: str, provider: Provider, secrets: Secrets) -> tuple[Endpoint, ...]:
+    urls = base_urls(provider)
+    return tuple(
+        Endpoint(
+            name=name if len(urls) == 1 else f"{name}#{i}",
+            provider_name=name,
+            provider=provider,
+            preset=preset_of(provider),
+            base_url=url,
+            dialects=tuple(DialectName(d) for d in dialects_of(provider)),
+            price_provider=price_provider(provider),
+            _secrets=secrets,
+        )
+        for i, url in enumerate(urls)
+    )

@@ -1,0 +1,238 @@
+"""The gateway process, put together: nothing else constructs its parts. Started by ``headway gateway`` and ``headway serve``."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import ssl
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import msgspec
+
+from headway import SCHEMA_VERSION, __version__
+from headway.config.load import load
+from headway.config.model import Settings
+from headway.config.secrets import Secrets
+from headway.facts.spool import Spool, SpoolLimits
+from headway.gateway import snapshot as snapshots
+from headway.gateway.app import GatewayApp
+from headway.gateway.dialects.registry import REGISTRY
+from headway.gateway.discovery import Discovery
+from headway.gateway.families import GatewayMetrics
+from headway.gateway.link import ControlLink, LinkAddress
+from headway.gateway.listener import new_loop, serve
+from headway.gateway.live import Live
+from headway.gateway.services import Services
+from headway.gateway.state import GatewayState
+from headway.gateway.upstream_aiohttp import AiohttpUpstream
+from headway.kernel.errors import ConfigError
+from headway.kernel.instants import mono_ns, wall_ms
+from headway.kernel.logs import setup
+from headway.link.messages import KeysChanged, Snapshot
+
+if TYPE_CHECKING:
+    from uvicorn._types import ASGI3Application
+
+log = logging.getLogger(__name__)
+LAG_SAMPLE_S = 0.5
+GATEWAY_NAME_FILE = "gateway-name"
+
+
+class GatewayProcess:
+    def __init__(self, settings: Settings, state_dir: Path) -> None:
+        self.settings, self.state_dir = settings, state_dir
+        self.name = os.environ.get("HEADWAY_GATEWAY", "") or f"{socket.gethostname()}-{_name_in(state_dir)}"
+        self.secrets = Secrets()
+        self.metrics = GatewayMetrics()
+        self.state = GatewayState(self.metrics, body_bytes_max=settings.gateway.limits.body_bytes_max)
+        self.state.grace_s = settings.gateway.snapshot_grace_s
+        self.stop = asyncio.Event()
+        self.listed: dict[str, tuple[str, ...]] = {}
+        loop = asyncio.get_running_loop()
+        self.spool = Spool(
+            state_dir / "spool" / self.name,
+            self.name,
+            SpoolLimits(disk_bytes_max=settings.gateway.spool_disk_bytes_max),
+            on_closed=lambda: _poke(loop, self.link),
+        )
+        self.metrics.watch_spool(self.spool.stats)
+        self.upstream = AiohttpUpstream()
+        self.services = Services(
+            gateway=self.name,
+            upstream=self.upstream,
+            dialects=dict(REGISTRY),
+            facts=self.spool,
+            feed=_unbound(),
+            metrics=self.metrics,
+        )
+        self.link = ControlLink(
+            link_address(settings, state_dir, self.secrets),
+            self.services,
+            self.state,
+            self.spool,
+            version=__version__,
+            schema_version=SCHEMA_VERSION,
+            on_snapshot=self.take_snapshot,
+            on_keys=self.take_keys,
+            on_drain=self.stop.set,
+        )
+        self.services.feed = self.link
+        self.discovery = Discovery(self.services, self.listed)
+        self.state.watch(self.services)
+
+    async def run(self, host: str, port: int) -> None:
+        """Until told to stop. Serves from the last snapshot at once, if there is one."""
+        self._load_last()
+        jobs = [
+            asyncio.create_task(job, name=name)
+            for name, job in (("link", self.link.run()), ("lag", self._watch_lag()), ("discovery", self.discovery.run()))
+        ]
+        app = GatewayApp(self.services, self.state)
+        try:
+            await serve(
+                cast("ASGI3Application", app),
+                host,
+                port,
+                limits=self.settings.gateway.limits,
+                should_exit=self.stop,
+                drain_s=self.settings.gateway.drain_s,
+                counters=self.state.listener,
+                on_started=lambda at, on: log.info("gateway %s listens on http://%s:%s", self.name, at, on),
+            )
+        finally:
+            self.services.draining = True
+            await self.link.settle_and_close()
+            for job in jobs:
+                job.cancel()
+            await asyncio.gather(*jobs, return_exceptions=True)
+            await self.upstream.close()
+            await asyncio.to_thread(self.spool.close)
+
+    async def take_snapshot(self, snapshot: Snapshot) -> None:
+        """A new generation: compiled beside the old one, swapped whole, written to disk."""
+        self._install(snapshot)
+        try:
+            await asyncio.to_thread(snapshots.save, self._snapshot_path, snapshot)
+            self.state.problems.pop("snapshot", None)
+        except OSError as error:
+            self.state.problems["snapshot"] = f"cannot be written: {error}"
+
+    def take_keys(self, changed: KeysChanged) -> None:
+        live = self.services.live
+        if live is None:
+            return
+        for key in changed.upserted:
+            live.keys[key.id] = key
+        for key_id in changed.removed:
+            live.keys.pop(key_id, None)
+        kept = msgspec.structs.replace(live.snapshot, keys=tuple(live.keys.values()))
+        live.snapshot = kept
+        task = asyncio.create_task(asyncio.to_thread(snapshots.save, self._snapshot_path, kept))
+        task.add_done_callback(self._key_save_done)
+
+    def _key_save_done(self, task: "asyncio.Task[None]") -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.state.problems["snapshot"] = f"cannot be written: {error}"
+
+    def _install(self, snapshot: Snapshot) -> None:
+        self.services.live = Live(snapshot, self.secrets, self.listed)
+        self.services.book.install(snapshot.budgets)
+        self.discovery.settings_changed()
+
+    def _load_last(self) -> None:
+        try:
+            last = snapshots.load(self._snapshot_path)
+        except snapshots.SnapshotUnusable as error:
+            log.warning("the last snapshot cannot be used, waiting for control: %s", error)
+            return
+        if last is not None and (wall_ms() - last.made_wall_ms) / 1000 <= self.settings.gateway.snapshot_grace_s:
+            self._install(last)
+
+    @property
+    def _snapshot_path(self) -> Path:
+        return self.state_dir / "gateway-snapshot.msgpack"
+
+    async def _watch_lag(self) -> None:
+        """How late the loop is, and whether the spool is in trouble."""
+        while True:
+            before = mono_ns()
+            await asyncio.sleep(LAG_SAMPLE_S)
+            self.metrics.loop_lag.observe(max(0.0, (mono_ns() - before) / 1e9 - LAG_SAMPLE_S))
+            trouble = self.spool.degraded
+            if trouble:
+                self.state.problems["spool"] = "; ".join(trouble)
+            else:
+                self.state.problems.pop("spool", None)
+
+
+def run(config_path: Path | None, state_dir: Path, *, listen: str | None = None) -> int:
+    """``headway gateway``. Exit code 0 after a clean stop; ConfigError for what cannot be started."""
+    settings = load(config_path).settings if config_path is not None else Settings()
+    state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    setup("gateway")
+    host, port = split_listen(listen or settings.gateway.listen)
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(_main(settings, state_dir, host, port))
+    return 0
+
+
+async def _main(settings: Settings, state_dir: Path, host: str, port: int) -> None:
+    process = GatewayProcess(settings, state_dir)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, process.stop.set)
+    await process.run(host, port)
+
+
+def split_listen(listen: str) -> tuple[str, int]:
+    """host:port apart; IPv6 hosts in brackets. ConfigError when it is neither."""
+    host, colon, port = listen.rpartition(":")
+    if not colon or not port.isdigit():
+        raise ConfigError(f"{listen!r} is not host:port", where="[gateway] listen")
+    return host.strip("[]") or "127.0.0.1", int(port)
+
+
+def link_address(settings: Settings, state_dir: Path, secrets: Secrets) -> LinkAddress:
+    """Where control is, from ``[gateway] control``; the socket in the state folder when it is empty."""
+    configured = settings.gateway.control
+    if not configured:
+        return LinkAddress(path=state_dir / "link.sock")
+    if configured.startswith("unix:"):
+        return LinkAddress(path=Path(configured.removeprefix("unix:")))
+    if not configured.startswith("tls://"):
+        raise ConfigError(f"{configured!r} is neither unix:PATH nor tls://host:port", where="[gateway] control")
+    host, port = split_listen(configured.removeprefix("tls://"))
+    context = ssl.create_default_context(cafile=settings.gateway.link_ca or None)
+    return LinkAddress(host=host, port=port, tls=context, token=secrets.resolve(settings.gateway.link_token))
+
+
+def _name_in(state_dir: Path) -> str:
+    """A short name that stays with the state folder, so that its spool is found again."""
+    path = state_dir / GATEWAY_NAME_FILE
+    with contextlib.suppress(FileNotFoundError):
+        return path.read_text().strip()
+    name = os.urandom(3).hex()
+    path.write_text(name + "\n")
+    return name
+
+
+def _poke(loop: asyncio.AbstractEventLoop, link: ControlLink) -> None:
+    with contextlib.suppress(RuntimeError):  # the loop has ended; the next start ships what is left
+        loop.call_soon_threadsafe(link.poke)
+
+
+class _Nobody:
+    """Stands in until the link is made, a few lines later."""
+
+    def opened(self, flow: object) -> None: ...
+
+    def closed(self, flow: object, facts: object) -> None: ...
+
+    def ask_leases(self) -> None: ...
+
+
+def _unbound() -> _Nobody:
+    return _Nobody()

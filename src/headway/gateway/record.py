@@ -1,0 +1,205 @@
+"""The end of a call: what it cost, what the budgets are charged, and the rows that tell of it. Runs once for each call."""
+
+import msgspec
+
+from headway.calls.conversation import Usage
+from headway.calls.model import Outcome
+from headway.calls.pricing import UNKNOWN, Cost
+from headway.facts.model import AttemptFact, CallFact, Fact, RecordingFact
+from headway.facts.redaction import redact
+from headway.facts.token_times import encode as encode_token_times
+from headway.gateway.flow import Flow, Track
+from headway.gateway.prices import cost_of
+from headway.gateway.services import Services
+from headway.kernel.instants import MonoNs, ms_between, wall_ms
+from headway.kernel.limits import RECORDING_TEXT_BYTES_MAX
+
+CHARS_A_TOKEN = 4
+DETAIL_CHARS_MAX = 500
+NAME_CHARS_MAX = 200
+DAY_MS = 24 * 3600 * 1000
+
+
+def record(services: Services, flow: Flow, now: MonoNs) -> None:
+    """Settle the reservation, put the facts, move the meters, feed the board."""
+    usage, source = usage_of(flow)
+    track = flow.tracks[-1] if flow.tracks else None
+    cost = cost_of(flow.live, track.target, usage) if track is not None else UNKNOWN
+    charged_nano, charged_tokens, leases = _settle(services, flow, usage, source, cost)
+    if source == "reported" and usage is not None and usage.input_tokens and flow.scan is not None:
+        services.estimator.learn(flow.scan.model, flow.scan.prompt_bytes, usage.input_tokens)
+    call = _call_fact(services, flow, now, usage, source, cost, charged_nano, charged_tokens, leases)
+    services.metrics.record_call(call)
+    facts: list[Fact] = [call]
+    for each in flow.tracks:
+        tried = _attempt_fact(services, flow, each, now)
+        services.metrics.record_attempt(tried)
+        facts.append(tried)
+    facts += [msgspec.structs.replace(segment, gateway=services.gateway) for segment in flow.segments]
+    if flow.recorded_answer is not None and flow.route is not None and flow.committed:
+        facts.append(_recording(services, flow))
+    for fact in facts:
+        services.facts.put(fact)
+    services.feed.closed(flow, facts)
+
+
+def usage_of(flow: Flow) -> tuple[Usage | None, str]:
+    """What was used and how we know: reported, estimated, or unknown.
+
+    A call that never reached an upstream used nothing. One that did, without a report, is estimated from bytes sent and characters seen:
+    never silently 0.
+    """
+    if flow.usage is not None and flow.usage.input_tokens is not None and flow.usage.output_tokens is not None:
+        return flow.usage, "reported"
+    if not any(t.status or t.outcome is not Outcome.REFUSED for t in flow.tracks):
+        return None, "unknown"
+    if flow.outcome is Outcome.UPSTREAM_ERROR and not flow.committed:
+        return None, "unknown"
+    if flow.scan is None:
+        return None, "unknown"
+    reported = flow.usage or Usage()
+    estimate = Usage(
+        input_tokens=reported.input_tokens if reported.input_tokens is not None else flow.estimate_tokens,
+        output_tokens=max(reported.output_tokens or 0, -(-flow.output_chars // CHARS_A_TOKEN)),
+        cached_tokens=reported.cached_tokens,
+        cache_write_tokens=reported.cache_write_tokens,
+    )
+    return estimate, "estimated"
+
+
+def _settle(services: Services, flow: Flow, usage: Usage | None, source: str, cost: Cost) -> tuple[int, int, tuple[str, ...]]:
+    """Charge the cost where it is known. Where a call was sent and nobody knows what it cost, its whole reservation is charged."""
+    leases = flow.reservation.leases
+    if not leases:
+        return 0, 0, ()
+    tokens = (usage.input_tokens or 0) + (usage.output_tokens or 0) if usage is not None else 0
+    nano = cost.nano_usd or 0
+    if usage is None and flow.outcome in (Outcome.TIMEOUT, Outcome.CLIENT_GONE) and any(t.admitted for t in flow.tracks):
+        nano = flow.reserved_nano_usd
+    services.book.settle(flow.reservation, nano, tokens)
+    return nano, tokens, leases
+
+
+def _call_fact(
+    services: Services,
+    flow: Flow,
+    now: MonoNs,
+    usage: Usage | None,
+    source: str,
+    cost: Cost,
+    charged_nano: int,
+    charged_tokens: int,
+    leases: tuple[str, ...],
+) -> CallFact:
+    scan, caller, inbound = flow.scan, flow.caller, flow.inbound
+    track = flow.tracks[-1] if flow.tracks else None
+    error = flow.error
+    return CallFact(
+        call=flow.call,
+        started_wall_ms=inbound.started_wall,
+        duration_ms=ms_between(inbound.started, now),
+        gateway=services.gateway,
+        origin=flow.origin,
+        parent_call=flow.parent or caller.parent,
+        charged_to=flow.charged_to or caller.tenant,
+        tenant=caller.tenant,
+        principal=caller.principal,
+        key=caller.key,
+        klass=caller.klass,
+        run=caller.run,
+        step=caller.step,
+        feature=flow.route.feature if flow.route is not None else "",
+        prompt_ref=caller.prompt_ref,
+        prefix_hashes=flow.prefix_hashes,
+        dialect=flow.dialect.name,
+        path=inbound.path,
+        wire=flow.wire,
+        stream=scan.stream if scan is not None else False,
+        requested=scan.model[:NAME_CHARS_MAX] if scan is not None else "",
+        routed=track.target.name if track is not None else "",
+        answered=track.answered[:NAME_CHARS_MAX] if track is not None else "",
+        fingerprint=track.fingerprint[:NAME_CHARS_MAX] if track is not None else "",
+        region=(track.region or track.target.endpoint.provider.region) if track is not None else "",
+        outcome=flow.outcome or Outcome.DONE,
+        error_code=error.reason if error is not None else "",
+        error_detail=redact(error.message[:DETAIL_CHARS_MAX]) if error is not None else "",
+        status=flow.status,
+        stop=flow.stop or "",
+        attempts=len(flow.tracks),
+        committed=flow.committed,
+        first_token_ms=ms_between(inbound.started, track.first_token) if track is not None and track.first_token else None,
+        queue_ms=flow.queue_ns / 1e6,
+        input_tokens=usage.input_tokens if usage is not None else None,
+        output_tokens=usage.output_tokens if usage is not None else None,
+        cached_tokens=usage.cached_tokens if usage is not None else None,
+        cache_write_tokens=usage.cache_write_tokens if usage is not None else None,
+        reasoning_tokens=usage.reasoning_tokens if usage is not None else None,
+        usage_source=source,
+        cost_nano_usd=cost.nano_usd,
+        cost_source="unknown" if cost.nano_usd is None else ("estimated" if source == "estimated" else cost.source),
+        price_version=flow.live.prices.version,
+        charged_nano_usd=charged_nano,
+        charged_tokens=charged_tokens,
+        leases=leases,
+        prompt_bytes=scan.prompt_bytes if scan is not None else len(inbound.body),
+        answer_bytes=flow.answer_bytes,
+        prompt_tokens_estimate=flow.estimate_tokens or None,
+        lost=flow.lost,
+        config_generation=flow.live.generation,
+    )
+
+
+def _attempt_fact(services: Services, flow: Flow, track: Track, now: MonoNs) -> AttemptFact:
+    start = track.started
+    usage = track.usage
+    return AttemptFact(
+        call=flow.call,
+        attempt=track.number,
+        started_wall_ms=track.started_wall,
+        gateway=services.gateway,
+        provider=track.target.endpoint.provider_name,
+        endpoint=track.target.endpoint.name,
+        upstream_model=track.target.model,
+        answered=track.answered[:NAME_CHARS_MAX],
+        fingerprint=track.fingerprint[:NAME_CHARS_MAX],
+        region=track.region or track.target.endpoint.provider.region,
+        upstream_request=track.upstream_request,
+        status=track.status,
+        outcome=track.outcome,
+        error_code=track.error_code,
+        error_detail=redact(track.error_detail) if track.error_detail else "",
+        queue_ms=ms_between(start, track.admitted) if track.admitted is not None else 0.0,
+        connect_ms=ms_between(start, track.connected) if track.connected is not None else None,
+        head_ms=ms_between(start, track.head) if track.head is not None else None,
+        first_token_ms=ms_between(start, track.first_token) if track.first_token is not None else None,
+        last_token_ms=ms_between(start, track.last_token) if track.last_token is not None else None,
+        duration_ms=ms_between(start, track.ended or now),
+        input_tokens=usage.input_tokens,
+        output_tokens=usage.output_tokens,
+        cached_tokens=usage.cached_tokens,
+        token_times=encode_token_times(start, track.reads) if track.reads else b"",
+        chunks=track.chunks,
+        retry_after_ms=track.retry_after_ms,
+        ratelimit=track.ratelimit,
+    )
+
+
+def _recording(services: Services, flow: Flow) -> RecordingFact:
+    """Text after redaction, with the day it must be gone."""
+    assert flow.route is not None
+    assert flow.recorded_answer is not None
+    keep = flow.route.record
+    answer = b"".join(flow.recorded_answer)
+    prompt = flow.inbound.body
+    at = wall_ms()
+    return RecordingFact(
+        call=flow.call,
+        feature=flow.route.feature,
+        tenant=flow.caller.tenant,
+        at_wall_ms=at,
+        keep_until_wall_ms=at + keep.keep_days * DAY_MS,
+        prompt=redact(prompt[:RECORDING_TEXT_BYTES_MAX].decode("utf-8", "replace"), keep.redact),
+        answer=redact(answer[:RECORDING_TEXT_BYTES_MAX].decode("utf-8", "replace"), keep.redact),
+        truncated=len(prompt) > RECORDING_TEXT_BYTES_MAX or len(answer) > RECORDING_TEXT_BYTES_MAX,
+        gateway=services.gateway,
+    )

@@ -1,0 +1,55 @@
+"""What the pipeline works with, built once in ``process.py``: nothing else constructs these."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from headway.calls.conversation import DialectName
+from headway.estate.reliability.failover import Budget
+from headway.facts.model import Fact
+from headway.gateway.budgets import BudgetBook
+from headway.gateway.desk import Desk
+from headway.gateway.dialects.port import Dialect
+from headway.gateway.estimate import Estimator
+from headway.gateway.families import GatewayMetrics
+from headway.gateway.flow import Flow
+from headway.gateway.live import Live
+from headway.gateway.upstream import Upstream
+from headway.kernel.ids import new_id
+from headway.kernel.instants import wall_ms
+
+
+class FactSink(Protocol):
+    def put(self, fact: Fact) -> bool:
+        """Never waits and never raises: False is a row that was shed and counted."""
+        ...
+
+
+class Feed(Protocol):
+    """The live feed and the wishes to control; best effort, never waits."""
+
+    def opened(self, flow: Flow) -> None: ...
+
+    def closed(self, flow: Flow, facts: list[Fact]) -> None: ...
+
+    def ask_leases(self) -> None:
+        """Send what the budget book wants to ask for."""
+        ...
+
+
+@dataclass(slots=True)
+class Services:
+    gateway: str
+    upstream: Upstream
+    dialects: dict[DialectName, Dialect]
+    facts: FactSink
+    feed: Feed
+    metrics: GatewayMetrics
+    desk: Desk = field(default_factory=Desk)
+    book: BudgetBook = field(default_factory=BudgetBook)
+    estimator: Estimator = field(default_factory=Estimator)
+    retry_budget: Budget = field(default_factory=Budget)
+    live: Live | None = None
+    in_flight: dict[str, Flow] = field(default_factory=dict)
+    draining: bool = False
+    new_call_id: Callable[[], str] = lambda: new_id("call", wall_ms())

@@ -1,0 +1,143 @@
+"""Calls made on a call's behalf: pieces of a long prompt, second passes, probes. Same budgets, same facts, their own origin."""
+
+import asyncio
+import logging
+
+import msgspec
+
+from headway.calls.conversation import Conversation, Message, Role, Text, Usage
+from headway.calls.model import Closed, Outcome, SubCall
+from headway.estate.reliability.failover import Failure
+from headway.gateway import attempt, reserving
+from headway.gateway.flow import Caller, Flow, Headers, Inbound
+from headway.gateway.live import Route, Target
+from headway.gateway.record import record
+from headway.gateway.services import Services
+from headway.kernel.errors import CallError
+from headway.kernel.instants import mono_ns, wall_ms
+
+log = logging.getLogger(__name__)
+
+
+class Discard:
+    """The reply of a call that nobody reads; keeps the last body for second passes, bounded by the answer bound upstream."""
+
+    def __init__(self) -> None:
+        self.status = 0
+        self.body = b""
+
+    async def start(self, status: int, headers: Headers) -> None:
+        self.status = status
+
+    async def send(self, data: bytes) -> None:
+        self.body += data
+
+    async def end(self, data: bytes = b"") -> None:
+        self.body += data
+
+    async def abort(self) -> None:
+        self.status = 0
+
+
+def start(services: Services, parent: Flow, effect: SubCall) -> None:
+    """Run the sub-call beside its parent; its end is told as Closed with ``parent_call``."""
+    task = asyncio.get_running_loop().create_task(_run(services, parent, effect))
+    parent.pending.add(task)
+    task.add_done_callback(parent.pending.discard)
+    if effect.spec.wait_for_it:
+        parent.waiting_for.add(task)
+        task.add_done_callback(parent.waiting_for.discard)
+
+
+async def _run(services: Services, parent: Flow, effect: SubCall) -> None:
+    flow = _flow(services, parent, effect)
+    flow.task = asyncio.current_task()
+    services.in_flight[flow.call] = flow
+    services.metrics.submitted.inc()
+    try:
+        flow.scan = flow.dialect.scan(flow.inbound.body)
+        flow.estimate_tokens = services.estimator.tokens(flow.scan.model, flow.scan.prompt_bytes)
+        scopes = tuple(s for s in flow.caller.scopes if s in flow.live.scopes)
+        if scopes:
+            flow.reservation, flow.reserved_nano_usd = await reserving.reserve(services, flow, scopes)
+        target = _target(parent)
+        tried = await attempt.send_admitted(services, flow, target)
+        flow.outcome = Outcome.DONE if tried.failure is Failure.NONE else flow.outcome or Outcome.UPSTREAM_ERROR
+    except CallError as error:
+        flow.error, flow.outcome = error, Outcome.REFUSED
+    except asyncio.CancelledError:
+        flow.outcome = Outcome.CLIENT_GONE
+        raise
+    except Exception:
+        log.exception("sub-call %s of %s failed", flow.call, parent.call)
+        flow.outcome = Outcome.INTERNAL
+    finally:
+        services.in_flight.pop(flow.call, None)
+        record(services, flow, mono_ns())
+        services.desk.tell(
+            Closed(
+                call=flow.call,
+                endpoint=_target(parent).endpoint.name,
+                outcome=flow.outcome or Outcome.DONE,
+                usage=flow.usage or Usage(),
+                stop=flow.stop,
+                parent_call=parent.call,
+            ),
+            mono_ns(),
+        )
+
+
+def _flow(services: Services, parent: Flow, effect: SubCall) -> Flow:
+    spec, charge_to = effect.spec, effect.charge_to
+    codec = services.dialects[spec.codec]
+    inbound = Inbound(
+        method="POST",
+        path=codec.path,
+        headers={},
+        body=_body(services, parent, effect),
+        peer="",
+        started=mono_ns(),
+        started_wall=wall_ms(),
+    )
+    caller = Caller(
+        tenant=charge_to,
+        principal=parent.caller.principal,
+        klass=parent.caller.klass,
+        run=parent.caller.run,
+        step=parent.caller.step,
+        scopes=(f"tenant:{charge_to}",),
+    )
+    flow = Flow(services.new_call_id(), inbound, Discard(), codec, parent.live, origin=spec.origin, parent=parent.call)
+    flow.charged_to, flow.caller, flow.deadline = charge_to, caller, parent.deadline
+    assert parent.route is not None
+    flow.route = Route(feature=parent.route.feature, groups=((_target(parent),),))
+    return flow
+
+
+def _body(services: Services, parent: Flow, effect: SubCall) -> bytes:
+    """The parent's body, cut or with an instruction after it, in the dialect the spec names."""
+    spec = effect.spec
+    codec = services.dialects[spec.codec]
+    body = parent.inbound.body
+    assert parent.scan is not None
+    if spec.codec is not parent.dialect.name or spec.instruction or spec.max_tokens is not None:
+        conversation, _ = parent.dialect.decode_request(body)
+        body, _ = codec.encode_request(_with_instruction(conversation, spec.instruction, spec.max_tokens))
+    if spec.upto_tokens is not None:
+        bytes_per_token = services.estimator.learnt(parent.scan.model).bytes_a_token
+        body = codec.prefix(body, spec.upto_tokens, bytes_per_token)
+    return body
+
+
+def _with_instruction(conversation: Conversation, instruction: str, max_tokens: int | None) -> Conversation:
+    messages = conversation.messages
+    if instruction:
+        messages = (*messages, Message(role=Role.USER, parts=(Text(text=instruction),)))
+    return msgspec.structs.replace(
+        conversation, messages=messages, stream=False, max_tokens=max_tokens if max_tokens is not None else conversation.max_tokens
+    )
+
+
+def _target(parent: Flow) -> Target:
+    """The replica that the parent goes to: it shares its prefix cache."""
+    return parent.tracks[-1].target
