@@ -55,10 +55,6 @@ class Hold:
 class Reservation:
     holds: list[Hold] = field(default_factory=list)
 
-    @property
-    def leases(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(h.block.lease.id for h in self.holds))
-
 
 @dataclass(slots=True, frozen=True)
 class Shortfall:
@@ -115,8 +111,12 @@ class BudgetBook:
                 self._ask(purse, purse.scope.block)
         return reservation
 
-    def settle(self, reservation: Reservation, nano_usd: int, tokens: int) -> None:
-        """Turn a reservation into what was really used; the rest is free again. A second settle of one reservation does nothing."""
+    def settle(self, reservation: Reservation, nano_usd: int, tokens: int) -> dict[str, int]:
+        """Turn a reservation into what was really used; the rest is free again. What each lease was charged, in its budget's unit.
+
+        A second settle of one reservation does nothing.
+        """
+        charges: dict[str, int] = {}
         left = {BudgetUnit.NANO_USD: nano_usd, BudgetUnit.TOKENS: tokens}
         by_budget: dict[str, list[Hold]] = {}
         for hold in reservation.holds:
@@ -128,7 +128,10 @@ class BudgetBook:
                 part = used if i == len(holds) - 1 else min(used, hold.amount)
                 hold.block.spent += part
                 used -= part
+                lease = hold.block.lease.id
+                charges[lease] = charges.get(lease, 0) + part
         reservation.holds.clear()
+        return charges
 
     def granted(self, lease: Lease, now: MonoNs) -> None:
         purse = self._purses.get(lease.budget)

@@ -28,8 +28,8 @@ _PASSED_PREFIXES: Final = (
 )
 _RATELIMIT_PREFIXES: Final = ("x-ratelimit-", "anthropic-ratelimit-", "retry-after")
 _RATELIMIT_CHARS_MAX: Final = 2_000
-JSON_HEADERS: Final = (("accept", "application/json"), ("accept-encoding", "identity"), ("content-type", "application/json"))
-STREAM_HEADERS: Final = (("accept", "text/event-stream"), ("accept-encoding", "identity"), ("content-type", "application/json"))
+JSON_HEADERS: Final = (("accept", "application/json"), ("content-type", "application/json"))
+STREAM_HEADERS: Final = (("accept", "text/event-stream"), ("content-type", "application/json"))
 USER_AGENT: Final = (("user-agent", "headway"),)
 
 

@@ -142,7 +142,7 @@ def _headers(flow: Flow, target: Target, track: Track) -> tuple[tuple[str, str],
     content_type = flow.inbound.headers.get(b"content-type", b"application/json")
     if not _CONTENT_TYPE.fullmatch(content_type):
         raise BadRequest("header content-type holds characters that it cannot hold", param="content-type")
-    base: tuple[tuple[str, str], ...] = (("accept", "*/*"), ("accept-encoding", "identity"), ("user-agent", "headway"))
+    base: tuple[tuple[str, str], ...] = (("accept", "*/*"), ("user-agent", "headway"))
     if flow.inbound.body:
         base += (("content-type", content_type.decode("ascii")),)
     return base + own + caller_headers(flow.inbound.headers, flow.dialect.name, {n for n, _ in own})

@@ -25,10 +25,10 @@ def record(services: Services, flow: Flow, now: MonoNs) -> None:
     usage, source = usage_of(flow)
     track = flow.tracks[-1] if flow.tracks else None
     cost = cost_of(flow.live, track.target, usage) if track is not None else UNKNOWN
-    charged_nano, charged_tokens, leases = _settle(services, flow, usage, source, cost)
+    charged_nano, charged_tokens, charges = _settle(services, flow, usage, cost)
     if source == "reported" and usage is not None and usage.input_tokens and flow.scan is not None:
         services.estimator.learn(flow.scan.model, flow.scan.prompt_bytes, usage.input_tokens)
-    call = _call_fact(services, flow, now, usage, source, cost, charged_nano, charged_tokens, leases)
+    call = _call_fact(services, flow, now, usage, source, cost, charged_nano, charged_tokens, charges)
     services.metrics.record_call(call)
     facts: list[Fact] = [call]
     for each in flow.tracks:
@@ -67,17 +67,15 @@ def usage_of(flow: Flow) -> tuple[Usage | None, str]:
     return estimate, "estimated"
 
 
-def _settle(services: Services, flow: Flow, usage: Usage | None, source: str, cost: Cost) -> tuple[int, int, tuple[str, ...]]:
+def _settle(services: Services, flow: Flow, usage: Usage | None, cost: Cost) -> tuple[int, int, dict[str, int]]:
     """Charge the cost where it is known. Where a call was sent and nobody knows what it cost, its whole reservation is charged."""
-    leases = flow.reservation.leases
-    if not leases:
-        return 0, 0, ()
+    if not flow.reservation.holds:
+        return 0, 0, {}
     tokens = (usage.input_tokens or 0) + (usage.output_tokens or 0) if usage is not None else 0
     nano = cost.nano_usd or 0
     if usage is None and flow.outcome in (Outcome.TIMEOUT, Outcome.CLIENT_GONE) and any(t.admitted for t in flow.tracks):
         nano = flow.reserved_nano_usd
-    services.book.settle(flow.reservation, nano, tokens)
-    return nano, tokens, leases
+    return nano, tokens, services.book.settle(flow.reservation, nano, tokens)
 
 
 def _call_fact(
@@ -89,7 +87,7 @@ def _call_fact(
     cost: Cost,
     charged_nano: int,
     charged_tokens: int,
-    leases: tuple[str, ...],
+    charges: dict[str, int],
 ) -> CallFact:
     scan, caller, inbound = flow.scan, flow.caller, flow.inbound
     track = flow.tracks[-1] if flow.tracks else None
@@ -140,7 +138,8 @@ def _call_fact(
         price_version=flow.live.prices.version,
         charged_nano_usd=charged_nano,
         charged_tokens=charged_tokens,
-        leases=leases,
+        leases=tuple(charges),
+        lease_charges=tuple(charges.values()),
         prompt_bytes=scan.prompt_bytes if scan is not None else len(inbound.body),
         answer_bytes=flow.answer_bytes,
         prompt_tokens_estimate=flow.estimate_tokens or None,

@@ -51,12 +51,21 @@ class UpstreamRequest(msgspec.Struct, frozen=True, kw_only=True):
 class Exchange(Protocol):
     """One answer under way. Always closed; closing before the end discards the socket."""
 
-    status: int
-    headers: Sequence[tuple[str, str]]
-    """Lower-case names, in order."""
-    connected_at: MonoNs | None
-    """When a new socket stood; None when a pooled one was used."""
-    head_at: MonoNs
+    @property
+    def status(self) -> int: ...
+
+    @property
+    def headers(self) -> Sequence[tuple[str, str]]:
+        """Lower-case names, in order."""
+        ...
+
+    @property
+    def connected_at(self) -> MonoNs | None:
+        """When a new socket stood; None when a pooled one was used."""
+        ...
+
+    @property
+    def head_at(self) -> MonoNs: ...
 
     def chunks(self) -> AsyncIterator[bytes]:
         """Reads as they come, bounded buffer. UpstreamError with phase BODY when cut or idle too long."""
