@@ -324,8 +324,8 @@ def remove(body: bytes, found: Mapping[str, Span], keys: Iterable[str], at: int 
     return edits
 
 
-def set_members(body: bytes, found: Mapping[str, Span], members: Mapping[str, bytes]) -> list[Edit]:
-    """Edits that replace those of ``members`` that are there and insert the others."""
+def set_members(body: bytes, found: Mapping[str, Span], members: Mapping[str, bytes], at: int = 0) -> list[Edit]:
+    """Edits that replace those of ``members`` that are there and insert the others, in the object that begins at or after ``at``."""
     edits = [replace(found, key, value) for key, value in members.items() if key in found]
     missing = {key: value for key, value in members.items() if key not in found}
-    return [*edits, insert(body, found, missing)] if missing else edits
+    return [*edits, insert(body, found, missing, at)] if missing else edits

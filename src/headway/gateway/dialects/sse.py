@@ -137,6 +137,26 @@ def blocks(whole: bytes) -> list[bytes]:
     return [block for block in whole.split(b"\n\n") if block]
 
 
+def segments(whole: bytes) -> list[bytes]:
+    """Whole events apart, each with its own line ends and blank line; joined they are ``whole``."""
+    if b"\r" not in whole:
+        parts = whole.split(b"\n\n")
+        rest = parts.pop()
+        found = [part + b"\n\n" for part in parts]
+        return [*found, rest] if rest else found
+    ends = [match.end() for match in _BLANK.finditer(whole)]
+    found = [whole[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+    return [*found, whole[ends[-1] :]] if ends and ends[-1] < len(whole) else found or [whole]
+
+
+def parse_segment(segment: bytes) -> Event | None:
+    """The event in one of ``segments``; None when it has no data."""
+    block = segment.removeprefix(_BOM)
+    if b"\r" in block:
+        block = block.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    return parse_block(block.strip(b"\n"))
+
+
 def parse_block(block: bytes) -> Event | None:
     """The event in one block with LF line ends; None when it has no data (then no client dispatches it)."""
     if b"\n" not in block:
