@@ -1,11 +1,11 @@
 """The gateway as a bare ASGI application: routes, bodies in, replies out, and who has gone.
 
 ASGI's ``send`` never raises for a caller that went away, so its going is watched for: by the listener's own hook where it has one
-(``scope["extensions"]["headway.gone"]``, which costs nothing a call), else by a task that waits on ``receive``.
+(``scope["extensions"]["headway.gone"]["watch"]``, which costs nothing a call), else by a task that waits on ``receive``.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 from typing import Any, Final
 
 import msgspec
@@ -98,14 +98,17 @@ class GatewayApp:
         inbound = await _read(scope, receive, path, self.state.body_bytes_max)
         if live is None:
             raise Overloaded(STARTING, retry_after_ms=1_000)
-        work = self.pipeline.handle(inbound, reply, dialect, live)
+        await self._until_gone(scope, receive, self.pipeline.handle(inbound, reply, dialect, live))
+
+    async def _until_gone(self, scope: Scope, receive: Receive, work: Coroutine[Any, Any, None]) -> None:
+        """Do ``work``; when its caller goes, its task is interrupted."""
+        task = asyncio.current_task()
         hook = scope.get("extensions", {}).get("headway.gone")
         if hook is not None:
-            task = asyncio.current_task()
-            hook(lambda: self._gone(task))
+            hook["watch"](lambda: self._gone(task))
             await work
             return
-        watcher = asyncio.ensure_future(self._watch(receive, asyncio.current_task()))
+        watcher = asyncio.ensure_future(self._watch(receive, task))
         try:
             await work
         finally:
@@ -152,12 +155,8 @@ class GatewayApp:
     async def _opaque(self, scope: Scope, receive: Receive, reply: AsgiReply, path: str) -> None:
         inbound = await _read(scope, receive, path, self.state.body_bytes_max)
         live = self._live()
-        work = self.pipeline.handle(inbound, reply, opaque.dialect_of(path), live, self.pipeline.run_opaque)
-        watcher = asyncio.ensure_future(self._watch(receive, asyncio.current_task()))
-        try:
-            await work
-        finally:
-            watcher.cancel()
+        dialect = opaque.dialect_of(path)
+        await self._until_gone(scope, receive, self.pipeline.handle(inbound, reply, dialect, live, self.pipeline.run_opaque))
 
     async def _metrics(self, scope: Scope, reply: AsgiReply) -> None:
         peer = (scope.get("client") or ("",))[0]

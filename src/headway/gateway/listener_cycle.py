@@ -12,6 +12,8 @@ import msgspec
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from uvicorn._types import ASGI3Application, ASGISendEvent, HTTPResponseBodyEvent, HTTPResponseStartEvent
 
 _ANTHROPIC_PATHS = ("/v1/messages", "/anthropic/")
@@ -29,6 +31,11 @@ class Cycle(RequestResponseCycle):
     """HTTP/1.1. The protocol closes the connection (``closes``), never the cycle: it knows what the caller still sends."""
 
     aborted_by_drain = False
+    on_gone: "Callable[[], None] | None" = None
+
+    def watch_gone(self, callback: "Callable[[], None]") -> None:
+        """Call ``callback`` once if the caller goes before the answer is out: cheaper than a task that waits on ``receive``."""
+        self.on_gone = callback
 
     @property
     def keep_alive(self) -> bool:  # read by the base class as the head is written and again after the last byte

@@ -114,6 +114,9 @@ class GuardedHttp(HttpToolsProtocol):
         self.shared.leave(self._address)
         self._deadline = _NEVER
         self._buffer.clear()
+        cycle = cast("Cycle | None", self.cycle)
+        if cycle is not None and cycle.on_gone is not None and not cycle.response_complete:
+            cycle.on_gone()
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
@@ -308,6 +311,7 @@ class GuardedHttp(HttpToolsProtocol):
             keep_alive=self._keeps_alive and not line.http_10 and not self.shared.draining,
             on_response=self.on_response_complete,
         )
+        scope["extensions"] = {"headway.gone": {"watch": self.cycle.watch_gone}}
         if framing.length == 0:
             self.cycle.more_body = False
             self.cycle.message_event.set()
