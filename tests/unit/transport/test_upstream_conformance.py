@@ -1,0 +1,20 @@
+"""aiohttp behind the port: every check of the conformance suite, on both loops."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+import uvloop
+
+from headway.gateway.upstream_aiohttp import AiohttpUpstream
+from headway.gateway.upstream_conformance import CHECKS, Check
+
+LOOPS = {"uvloop": uvloop.new_event_loop, "asyncio": asyncio.new_event_loop}
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_aiohttp_conforms(check: Check, loop: str) -> None:
+    factory: Callable[[], asyncio.AbstractEventLoop] = LOOPS[loop]
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(asyncio.wait_for(check(AiohttpUpstream), 30))
