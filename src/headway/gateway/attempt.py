@@ -36,6 +36,8 @@ async def try_once(services: Services, flow: Flow, target: Target, number: int) 
     track = Track(number, target, mono_ns(), wall_ms())
     flow.tracks.append(track)
     flow.error = flow.passed_error = None
+    flow.holding = False
+    flow.drop_held()
     try:
         tried = await _exchange(services, flow, track)
     except UpstreamError as error:
@@ -254,9 +256,10 @@ async def _relay_stream(services: Services, flow: Flow, track: Track, exchange: 
             error = UpstreamFailed("the provider closed the stream before its end", code="upstream_cut")
     except UpstreamError as broken:
         tail, error = b"", upstream_call_error(flow, broken)
-    _note_seen(flow, track, seen)
-    if seen.started:
-        track.last_token = mono_ns()
+    finally:
+        _note_seen(flow, track, seen)  # whoever ends it: what was seen is what is charged
+        if seen.started:
+            track.last_token = mono_ns()
     if error is not None:
         return _broke_off(flow, track, error)
     await _finish(services, flow, tail)
@@ -359,8 +362,7 @@ def _broke_off(flow: Flow, track: Track, error: CallError) -> Tried:
     flow.error = error
     track.outcome = Outcome.INCOMPLETE if flow.committed else Outcome.UPSTREAM_ERROR
     track.error_code, track.error_detail = error.reason, error.message[:DETAIL_CHARS_MAX]
-    flow.held.clear()
-    flow.held_bytes = 0
+    flow.drop_held()
     if isinstance(error, DeadlineExceeded):
         return Tried(failure=Failure.FINAL)
     return Tried(failure=Failure.COMMITTED if flow.committed else Failure.BROKE_OFF)

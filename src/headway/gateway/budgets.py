@@ -51,7 +51,7 @@ class Hold:
     amount: int
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Reservation:
     holds: list[Hold] = field(default_factory=list)
 

@@ -25,6 +25,7 @@ from headway.calls.model import (
     Withdraw,
 )
 from headway.gateway.flow import Flow
+from headway.gateway.writing import note_segment
 from headway.kernel.errors import BadRequest, CallError, RateLimited
 from headway.kernel.instants import NS_PER_S, MonoNs, mono_ns
 from headway.kernel.limits import POLICY_EFFECTS_PER_EVENT_MAX, SUBCALLS_PER_CALL_MAX
@@ -104,12 +105,9 @@ class Desk:
                 flow.holding = flow.holding and not effect.resume
                 self.flush(flow, effect.chunks)
             case Withdraw():
-                flow.held.clear()
-                flow.held_bytes = 0
-                if not flow.committed:
-                    flow.interrupt("withdrawn_retry" if effect.retry else "withdrawn")
-                else:
-                    flow.interrupt("withdrawn")
+                note_segment(flow, "withdrawn", len(flow.held), flow.held_bytes, effect.reason)
+                flow.drop_held()
+                flow.interrupt("withdrawn_retry" if effect.retry and not flow.committed else "withdrawn")
             case Ask():
                 if not flow.committed:
                     flow.question = effect.question

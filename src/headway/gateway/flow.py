@@ -176,6 +176,11 @@ class Flow:
     def track(self) -> Track | None:
         return self.tracks[-1] if self.tracks else None
 
+    def drop_held(self) -> None:
+        """What is held is never sent."""
+        self.held.clear()
+        self.held_bytes = 0
+
     def interrupt(self, why: str) -> None:
         """End this call from outside its task; only the first reason counts."""
         if not self.interrupted and self.task is not None and not self.task.done():
