@@ -199,6 +199,12 @@ class FactFiles:
             self._live[table][new.path] = new
             self._merged[table] = united(live.segments for live in self._live[table].values() if live.level)
 
+    def set_aside(self, table: str, file: FactFile, why: str) -> None:
+        """``file`` cannot be read: out of every answer, left on the disk, named in ``damaged``. Its segments still count as stored."""
+        with self._mutex:
+            if self._live[table].pop(file.path, None) is not None:
+                self.damaged.append(f"{file.path.name}: {why}")
+
     def sweep(self) -> int:
         """Delete replaced files that nobody reads any more. Returns how many went."""
         with self._mutex:

@@ -1,0 +1,164 @@
+"""The named queries as ibis expressions, in the subset that DuckDB, ClickHouse and Spark answer alike: exact ranks, no approximate quantile, integers for time.
+
+Expressions over unbound tables with the schema of ``columns.py``; ``table.py`` compiles and runs them. Importing ibis takes a third of a second: this module is
+loaded by the first query, never by the gateway.
+"""
+
+from collections.abc import Sequence
+from functools import reduce
+
+import ibis
+import ibis.expr.types as ir
+from ibis.expr.operations import UnboundTable
+
+from headway.facts.answers import ANY, FAILED, CallQuery
+from headway.facts.columns import TABLES, Kind
+
+DONE = "done"
+REFUSED = "refused"
+CLIENT = "client"
+_DAY_MS = 24 * 3600 * 1000
+_Z95 = 1.959963984540054
+QUANTILES = {"p50": 50, "p99": 99}
+"""In percent: ranks are computed from whole numbers, so that n = 100 asks for rank 99 on every engine."""
+_COUNTED = ("outcome", "cost_nano_usd", "input_tokens", "output_tokens", "first_token_ms")
+_TYPES = {
+    Kind.TEXT: "string",
+    Kind.INTEGER: "int64",
+    Kind.REAL: "float64",
+    Kind.FLAG: "boolean",
+    Kind.BYTES: "binary",
+    Kind.TEXTS: "array<string>",
+    Kind.INTEGERS: "array<int64>",
+}
+
+
+def table(name: str) -> ir.Table:
+    """A fact table, unbound."""
+    return ibis.table({column.name: _TYPES[column.kind] for column in TABLES[name].columns}, name=name)
+
+
+def sql(expression: ir.Table) -> str:
+    """For DuckDB."""
+    return str(ibis.to_sql(expression, dialect="duckdb"))
+
+
+def tables_of(expression: ir.Table) -> set[str]:
+    """Names of the fact tables that an expression reads."""
+    return {node.name for node in expression.op().find(UnboundTable)}
+
+
+def call_ids(where: CallQuery, limit: int) -> ir.Table:
+    """Ids of the newest ``limit`` calls that match. Only the columns that the filter names are read."""
+    found = _matching(where)
+    return found.select("call").order_by(ibis.desc("call")).limit(limit)
+
+
+def calls(ids: Sequence[str]) -> ir.Table:
+    """The whole rows of ``ids``, newest first. The bounds let the engine skip the files that lie elsewhere."""
+    found = table("call")
+    return found.filter(found.call.between(min(ids), max(ids)), found.call.isin(ids)).order_by(found.call.desc())
+
+
+def rows_of_call(name: str, call: str) -> ir.Table:
+    """The rows of one table that belong to one call."""
+    rows = table(name)
+    return rows.filter(rows.call == call)
+
+
+def beside(since_wall_ms: int, until_wall_ms: int, limit: int) -> ir.Table:
+    """Ids of calls of any origin that ran at some moment of the stretch, the nearest starts first."""
+    found = table("call")
+    found = found.filter(found.started_wall_ms <= until_wall_ms, found.started_wall_ms + found.duration_ms >= since_wall_ms)
+    return (
+        found.select("call", off=(found.started_wall_ms - since_wall_ms).abs()).order_by("off", "call").limit(limit).select("call")
+    )
+
+
+def newest() -> ir.Table:
+    """When the newest call began."""
+    return table("call").aggregate(newest=lambda t: t.started_wall_ms.max())
+
+
+def groups(where: CallQuery, bucket_ms: int | None) -> ir.Table:
+    """Counts, costs and exact quantiles of the first token, with the ranks of their 95 % interval, by (``by``, ``name``): in total, by feature, by tenant.
+
+    With ``bucket_ms`` also split by time. The quantile is the value of rank ceil(n p); its interval lies between the ranks
+    n p -+ 1.96 sqrt(n p (1 - p)), absent where a rank falls outside the sample.
+    """
+    found = _matching(where)
+    bucket = (found.started_wall_ms // bucket_ms * bucket_ms).cast("int64") if bucket_ms else ibis.literal(0).cast("int64")
+    kept = found.select(*_COUNTED, "feature", "tenant", bucket=bucket)
+    stacked = ibis.union(*[_named(kept, by) for by in ("", "feature", "tenant")], distinct=False)
+    keys = ["by", "name", "bucket"]
+    ranked = stacked.mutate(
+        rank=ibis.row_number().over(ibis.window(group_by=keys, order_by=stacked.first_token_ms.asc(nulls_first=False))) + 1,
+        n=stacked.first_token_ms.count().over(ibis.window(group_by=keys)),
+    )
+    return (
+        ranked.group_by(keys)
+        .aggregate(**_sums(ranked), n=ranked.n.max(), **_picks(ranked))
+        .order_by("bucket", ibis.desc("calls"), "name")
+    )
+
+
+def _named(kept: ir.Table, by: str) -> ir.Table:
+    return kept.select(*_COUNTED, "bucket", by=ibis.literal(by), name=kept[by] if by else ibis.literal(""))
+
+
+def _sums(rows: ir.Table) -> dict[str, ir.Value]:
+    return {
+        "calls": rows.count(),
+        "failed": (rows.outcome != DONE).cast("int64").sum().cast("int64"),
+        "cost_nano_usd": rows.cost_nano_usd.sum().coalesce(0).cast("int64"),
+        "cost_unknown": (rows.cost_nano_usd.isnull() & (rows.outcome != REFUSED)).cast("int64").sum().cast("int64"),
+        "input_tokens": rows.input_tokens.sum().coalesce(0).cast("int64"),
+        "output_tokens": rows.output_tokens.sum().coalesce(0).cast("int64"),
+    }
+
+
+def _picks(ranked: ir.Table) -> dict[str, ir.Value]:
+    picks: dict[str, ir.Value] = {}
+    for label, percent in QUANTILES.items():
+        middle = ranked.n * percent / 100
+        half = (ranked.n * (percent * (100 - percent)) / 10_000).sqrt() * _Z95
+        ranks = {"": middle.ceil(), "_low": (middle - half).floor(), "_high": (middle + half).ceil() + 1}
+        for suffix, rank in ranks.items():
+            picks[label + suffix] = ranked.first_token_ms.max(where=ranked["rank"] == rank)
+    return picks
+
+
+def cost_by_tenant_day(since_wall_ms: int, until_wall_ms: int, tenant: str) -> ir.Table:
+    """Cost of every origin by tenant and UTC day."""
+    found = _matching(CallQuery(origin=ANY, tenant=tenant, since_wall_ms=since_wall_ms, until_wall_ms=until_wall_ms))
+    found = found.mutate(day_wall_ms=(found.started_wall_ms // _DAY_MS * _DAY_MS).cast("int64"))
+    sums = _sums(found)
+    del sums["failed"]
+    return found.group_by("tenant", "day_wall_ms").aggregate(**sums).order_by("day_wall_ms", "tenant")
+
+
+def charged_to(leases: Sequence[str]) -> ir.Table:
+    """The charges of all calls that drew on any of ``leases``."""
+    found = table("call")
+    drew = reduce(lambda one, other: one | other, [found.leases.contains(lease) for lease in leases])
+    return found.filter(drew).select("call", "leases", "lease_charges", "charged_nano_usd", "charged_tokens")
+
+
+def _matching(where: CallQuery) -> ir.Table:
+    found = table("call")
+    tests = [found[name] == value for name in ("tenant", "feature", "key", "run") if (value := getattr(where, name))]
+    if where.origin != ANY:
+        tests.append(found.origin == (where.origin or CLIENT))
+    if where.outcome:
+        tests.append(found.outcome != DONE if where.outcome == FAILED else found.outcome == where.outcome)
+    if where.model:
+        part = where.model.lower()
+        names = (found.requested, found.routed, found.answered)
+        tests.append(reduce(lambda one, other: one | other, [name.lower().contains(part) for name in names]))
+    if where.since_wall_ms is not None:
+        tests.append(found.started_wall_ms >= where.since_wall_ms)
+    if where.until_wall_ms is not None:
+        tests.append(found.started_wall_ms < where.until_wall_ms)
+    if where.before:
+        tests.append(found.call < where.before)
+    return found.filter(*tests) if tests else found
