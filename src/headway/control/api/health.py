@@ -1,0 +1,58 @@
+"""``/health/live``, ``/health/ready``, ``/metrics`` and the OpenAPI document."""
+
+import msgspec
+from fastapi import APIRouter, Depends, Request
+from starlette.responses import PlainTextResponse, Response
+
+from headway.control.access import ANYBODY
+from headway.control.deps import Use, ViewerEverywhere
+from headway.control.errors import JSON
+from headway.control.exposition import merged
+from headway.control.schema import answer, says
+
+router = APIRouter(tags=["health"])
+
+
+class Live(msgspec.Struct, frozen=True, kw_only=True):
+    status: str = "live"
+
+
+class Ready(msgspec.Struct, frozen=True, kw_only=True):
+    """``status`` is ready or degraded. Degraded is still 200 while control can answer: ``detail`` says what it cannot do."""
+
+    status: str
+    generation: int
+    detail: tuple[str, ...] = ()
+
+
+@router.get("/health/live", dependencies=[Depends(ANYBODY)], **says(Live))
+async def live() -> Response:
+    """The process answers. Open to anybody: says nothing else."""
+    return answer(Live())
+
+
+@router.get("/health/ready", dependencies=[Depends(ANYBODY)], **says(Ready))
+async def ready(use: Use) -> Response:
+    """Whether all is well. Open to anybody, for probes: names parts, never contents."""
+    found = use.configuration.generation()
+    detail = list(use.health.degraded())
+    if found.problem:
+        detail.append(f"headway.toml has a problem, generation {found.number} stays in force")
+    for gateway in use.gateways.gateways():
+        if not gateway.connected:
+            detail.append(f"gateway {gateway.name} is not connected")
+        detail.extend(f"gateway {gateway.name}: {what}" for what in gateway.degraded)
+    return answer(Ready(status="degraded" if detail else "ready", generation=found.number, detail=tuple(detail)))
+
+
+@router.get("/metrics", response_class=PlainTextResponse)
+async def metrics(_who: ViewerEverywhere, use: Use) -> Response:
+    """Prometheus text: control's own figures, and each gateway's with a `gateway` label."""
+    texts = {g.name: g.metrics for g in use.gateways.gateways() if g.connected}
+    return PlainTextResponse(merged(use.health.metrics(), texts), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+@router.get("/api/v1/openapi.json", dependencies=[Depends(ANYBODY)], response_class=Response)
+async def openapi(request: Request) -> Response:
+    """This document. Open to anybody: it is the same everywhere."""
+    return Response(msgspec.json.encode(request.app.openapi()), media_type=JSON)

@@ -1,0 +1,71 @@
+"""One call: who asked, who answered, where the time went, what it cost, what ran beside it."""
+
+import msgspec
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from headway.control.callbook import CallBook, OneCall
+from headway.control.charts import Phase, phases
+from headway.control.deps import Use, Viewer
+from headway.control.pages.render import show
+from headway.control.words import milliseconds, short_id, state_words
+from headway.facts.model import AttemptFact, CallFact
+
+router = APIRouter()
+
+
+class AttemptRow(msgspec.Struct, frozen=True, kw_only=True):
+    fact: AttemptFact
+    phases: tuple[Phase, ...]
+
+
+class CallPage(msgspec.Struct, frozen=True, kw_only=True):
+    """``verdict`` is one sentence on how it went, from the facts alone."""
+
+    one: OneCall
+    verdict: str
+    attempts: tuple[AttemptRow, ...]
+
+
+def verdict_of(one: OneCall) -> str:
+    """What happened, in one sentence."""
+    if one.stored is None:
+        return "In flight: nothing is known yet but who asked." if one.state == "in_flight" else "Its end was never told."
+    fact = one.stored.fact
+    took = milliseconds(fact.duration_ms)
+    if fact.outcome == "done":
+        slowest = _largest_share(fact, one.stored.attempts)
+        again = f" after {fact.attempts} attempts" if fact.attempts > 1 else ""
+        return f"Done in {took}{again}{slowest}."
+    _, words = state_words(fact.outcome)
+    why = f": {fact.error_detail}" if fact.error_detail else f" ({fact.error_code})" if fact.error_code else ""
+    began = "after the answer had begun" if fact.committed else "before anything was sent to the caller"
+    return f"{words.capitalize()} after {took}, {began}{why}"
+
+
+def _largest_share(fact: CallFact, attempts: tuple[AttemptFact, ...]) -> str:
+    found = [phase for attempt in attempts for phase in phases(attempt, fact.started_wall_ms)]
+    if not found or fact.duration_ms <= 0:
+        return ""
+    longest = max(found, key=lambda phase: phase.length_ms)
+    share = longest.length_ms / fact.duration_ms
+    words = {
+        "queue": "waiting in our queue",
+        "connect": "connecting",
+        "head": "waiting for the provider to begin",
+        "first token": "waiting for the first token",
+        "answer": "receiving the answer",
+        "rest": "closing",
+    }
+    return f", {min(share, 1):.0%} of it {words[longest.name]}"
+
+
+@router.get("/calls/{call}")
+async def call(request: Request, call: str, who: Viewer, use: Use) -> Response:
+    """The page, or its JSON."""
+    one = await CallBook(use.live, use.facts).one(call, who)
+    attempts = one.stored.attempts if one.stored else ()
+    started = one.stored.fact.started_wall_ms if one.stored else 0
+    rows = tuple(AttemptRow(fact=a, phases=phases(a, started)) for a in sorted(attempts, key=lambda a: a.attempt))
+    page = CallPage(one=one, verdict=verdict_of(one), attempts=rows)
+    return show(request, who, "call.html", f"Call {short_id(call)}", page)
