@@ -92,6 +92,6 @@ async def _run(make: Callable[[dict[str, Any]], dict[str, Callable[[str], Any]]]
         try:
             saw = ask(scenario["prompt"])
             out[scenario["name"]] = {"saw": dumped(await saw if inspect.isawaitable(saw) else saw)}
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever a client raises is what it saw
             out[scenario["name"]] = {"raised": raised(error)}
     json.dump(out, sys.stdout, default=repr)
