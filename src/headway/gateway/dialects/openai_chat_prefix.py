@@ -30,9 +30,8 @@ def prefix(body: bytes, prompt_bytes: int) -> bytes:
 def _cut(body: bytes, messages: Span, budget: int) -> list[Edit]:
     """The first messages that fit, and the beginning of the first that does not; where that one may not be cut, the last that may end
     a prompt. When nothing fits, the first such message with one character."""
-    spans = scan.items(body, messages)
     last: Span | None = None
-    for span in spans:
+    for span in scan.items(body, messages):
         over = span[1] - span[0] > budget
         inner = scan.spans_of(body, span)
         ends = scan.raw(body, inner, "role") in _ENDS
@@ -46,7 +45,7 @@ def _cut(body: bytes, messages: Span, budget: int) -> list[Edit]:
         else:
             budget -= span[1] - span[0]
             last = span if ends else last
-    if budget <= 0 or not spans:
+    if last is None:
         raise _nothing_to_cut()
     return []
 
