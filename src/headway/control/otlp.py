@@ -1,0 +1,171 @@
+"""Sends spans to an OTLP/HTTP collector, in a thread of its own. A collector that is away, slow or wrong costs spans, counted, and nothing else.
+
+Protocol: https://opentelemetry.io/docs/specs/otlp/#otlphttp. Binary protobuf; 429, 502, 503 and 504 are tried again after Retry-After or with doubling
+pauses, all other refusals are final.
+"""
+
+import http.client
+import logging
+import threading
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
+from urllib.parse import SplitResult, urlsplit
+
+import msgspec
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from headway.control.spans import request_of, span_of
+from headway.facts.model import Fact
+from headway.kernel import limits
+from headway.kernel.errors import ConfigError
+
+_TRY_AGAIN = frozenset({429, 502, 503, 504})
+_TRACES = "/v1/traces"
+_FIRST_PAUSE_S = 0.5
+_MS_PER_S = 1000
+_ANSWER_BYTES_MAX = 64 * 1024
+_log = logging.getLogger(__name__)
+
+
+class SpanStats(msgspec.Struct, frozen=True, kw_only=True):
+    """Counts since the start. ``shed`` did not fit the queue, ``refused`` were not wanted by the collector."""
+
+    sent: int
+    shed: int
+    refused: int
+    failures: int
+    queued: int
+    problem: str
+    """Why spans do not arrive at the moment; empty when they do."""
+
+
+class SpanExport:
+    """Hands facts to a collector at ``endpoint``: its base address or the whole one ending with ``/v1/traces``. ``ConfigError`` when it is neither http nor https."""
+
+    def __init__(self, endpoint: str, *, version: str = "", headers: Mapping[str, str] | None = None) -> None:
+        self._address = _address(endpoint)
+        self._headers = {"content-type": "application/x-protobuf", "user-agent": f"headway/{version}", **(headers or {})}
+        self._resource = {"service.name": "headway", "service.version": version}
+        self._queue: deque[Fact] = deque()
+        self._counts: Counter[str] = Counter()
+        self._problem = ""
+        self._wake, self._stop = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._work, name="otlp", daemon=True)
+        self._thread.start()
+
+    def offer(self, facts: Sequence[Fact]) -> None:
+        """Queue the spans of ``facts``; never blocks. Past SPAN_QUEUE_MAX the new ones are shed."""
+        room = limits.SPAN_QUEUE_MAX - len(self._queue)
+        self._queue.extend(facts[: max(0, room)])
+        self._counts["shed"] += max(0, len(facts) - max(0, room))
+        self._wake.set()
+
+    def stats(self) -> SpanStats:
+        counts = self._counts
+        return SpanStats(
+            sent=counts["sent"],
+            shed=counts["shed"],
+            refused=counts["refused"],
+            failures=counts["failures"],
+            queued=len(self._queue),
+            problem=self._problem,
+        )
+
+    def close(self, wait_s: float = 2.0) -> None:
+        """Try once more to send what waits, for at most ``wait_s``."""
+        self._stop.set()
+        self._wake.set()
+        self._thread.join(wait_s)
+
+    def _work(self) -> None:
+        pause_s = _FIRST_PAUSE_S
+        while not self._stop.is_set() or self._queue:
+            self._wake.wait()
+            self._wake.clear()
+            while self._queue:
+                batch = [self._queue.popleft() for _ in range(min(len(self._queue), limits.SPANS_PER_POST_MAX))]
+                spans = self._spans(batch)
+                again_s = self._post(spans) if spans else None
+                if again_s is None:
+                    pause_s = _FIRST_PAUSE_S
+                    continue
+                self._queue.extendleft(reversed(batch))
+                if self._stop.wait(max(again_s, pause_s)):
+                    return
+                pause_s = min(pause_s * 2, limits.SPAN_RETRY_MS_MAX / _MS_PER_S)
+
+    def _spans(self, facts: list[Fact]) -> list[Span]:
+        spans: list[Span] = []
+        for fact in facts:
+            try:
+                span = span_of(fact)
+            except (ValueError, TypeError, OverflowError):  # a number that no protobuf field can hold
+                self._counts["refused"] += 1
+                continue
+            if span is not None:
+                spans.append(span)
+        return spans
+
+    def _post(self, spans: list[Span]) -> float | None:
+        """Send one batch. None when it is done with, well or not; else the least number of seconds after which to try again."""
+        try:
+            status, retry_after_s, body = self._exchange(request_of(spans, self._resource).SerializeToString())
+        except (OSError, http.client.HTTPException) as error:
+            return self._failed(f"cannot be reached: {error}", 0.0)
+        if status in _TRY_AGAIN:
+            return self._failed(f"answered {status}", retry_after_s)
+        if status // 100 != 2:
+            self._counts["refused"] += len(spans)
+            self._failed(f"answered {status}, so {len(spans)} spans were dropped", 0.0)
+            return None
+        rejected = _rejected(body)
+        self._counts["refused"] += rejected
+        self._counts["sent"] += len(spans) - rejected
+        if self._problem:
+            _log.info("the span collector takes spans again")
+        self._problem = ""
+        return None
+
+    def _failed(self, what: str, again_s: float) -> float:
+        self._counts["failures"] += 1
+        if not self._problem:
+            _log.warning("the span collector %s", what, extra={"fields": {"collector": self._address.netloc}})
+        self._problem = f"the span collector at {self._address.netloc} {what}"
+        return again_s
+
+    def _exchange(self, body: bytes) -> tuple[int, float, bytes]:
+        secure = self._address.scheme == "https"
+        kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
+        connection = kind(self._address.hostname or "", self._address.port, timeout=limits.SPAN_POST_TIMEOUT_MS / _MS_PER_S)
+        try:
+            connection.request("POST", self._address.path, body, self._headers)
+            answer = connection.getresponse()
+            return answer.status, _seconds(answer.getheader("retry-after")), answer.read(_ANSWER_BYTES_MAX)
+        finally:
+            connection.close()
+
+
+def _address(endpoint: str) -> SplitResult:
+    where = urlsplit(endpoint)
+    if where.scheme not in ("http", "https") or not where.hostname:
+        raise ConfigError(
+            f"{endpoint!r} is not an address of a collector", where="control.otlp_endpoint", fix="write it as http://host:4318"
+        )
+    path = where.path.rstrip("/")
+    return where._replace(path=path if path.endswith(_TRACES) else path + _TRACES)
+
+
+def _seconds(retry_after: str | None) -> float:
+    """The delay-seconds form of Retry-After, bounded; its date form counts as none."""
+    if retry_after is None or not retry_after.strip().isdecimal():
+        return 0.0
+    return min(float(retry_after), limits.SPAN_RETRY_MS_MAX / _MS_PER_S)
+
+
+def _rejected(body: bytes) -> int:
+    try:
+        return int(ExportTraceServiceResponse.FromString(body).partial_success.rejected_spans)
+    except DecodeError:
+        return 0
