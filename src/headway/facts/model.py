@@ -12,25 +12,40 @@ class CallFact(msgspec.Struct, frozen=True, kw_only=True, tag="call", tag_field=
     """One call as its caller saw it."""
 
     call: str
+    """Its id, which sorts by time."""
     started_wall_ms: int
+    """When the request had arrived."""
     duration_ms: float
+    """From arrival to the last byte sent, or to the moment it was given up."""
     gateway: str
     origin: str = "client"
+    """Why it exists: client, piece, second_pass, probe, drill, shadow, eval or hedge."""
     parent_call: str = ""
+    """The call on whose behalf it was made."""
     charged_to: str = ""
+    """The tenant that pays."""
     tenant: str = ""
     principal: str = ""
+    """Who asked: a user, a service or a key."""
     key: str = ""
+    """Id of the key; never its secret."""
     klass: str = ""
+    """Service class, e.g. interactive or batch."""
     run: str = ""
+    """Agent run, from ``x-headway-run``."""
     step: str = ""
+    """Step of the run, from ``x-headway-step``."""
     feature: str = ""
+    """The feature that the requested name resolved to."""
     prompt_ref: str = ""
     """name@version and hash as the caller named it (``x-headway-prompt``)."""
     prefix_hashes: tuple[int, ...] = ()
+    """Chained hashes over blocks of the prompt, oldest first: two prompts share as many as they have blocks in common."""
     dialect: str = ""
+    """The caller's: openai-chat, openai-responses or anthropic."""
     path: str = ""
     wire: str = "bytes"
+    """bytes (spliced), translated or opaque."""
     stream: bool = False
     requested: str = ""
     """The model name in the caller's body."""
@@ -39,28 +54,41 @@ class CallFact(msgspec.Struct, frozen=True, kw_only=True, tag="call", tag_field=
     answered: str = ""
     """The model name in the upstream's answer; empty when it named none."""
     fingerprint: str = ""
+    """The upstream's system fingerprint."""
     region: str = ""
+    """Where it was answered, as far as known."""
     outcome: str = "done"
+    """done, refused, evicted, upstream_error, incomplete, timeout, client_gone or internal."""
     error_code: str = ""
+    """Stable code of the refusal or failure."""
     error_detail: str = ""
+    """Its text, scrubbed."""
     status: int = 0
+    """HTTP status sent to the caller."""
     stop: str = ""
+    """Why the model stopped."""
     attempts: int = 0
     committed: bool = False
     """A byte of an answer was sent to the caller."""
     first_token_ms: float | None = None
+    """From arrival to the first token."""
     queue_ms: float = 0.0
+    """Waiting for admission, over all attempts."""
     input_tokens: int | None = None
     output_tokens: int | None = None
     cached_tokens: int | None = None
+    """Input tokens read from the provider's cache."""
     cache_write_tokens: int | None = None
+    """Input tokens written to it."""
     reasoning_tokens: int | None = None
     usage_source: str = "unknown"
     """reported, estimated or unknown."""
     cost_nano_usd: int | None = None
     """None is unknown, not free."""
     cost_source: str = "unknown"
+    """How the cost was found."""
     price_version: str = ""
+    """The price table in force."""
     charged_nano_usd: int = 0
     """What the budgets were charged: the cost where known, else the reservation."""
     charged_tokens: int = 0
@@ -68,12 +96,17 @@ class CallFact(msgspec.Struct, frozen=True, kw_only=True, tag="call", tag_field=
     leases: tuple[str, ...] = ()
     """Ids of the leased blocks that were charged, for reconciliation after a crash."""
     prompt_bytes: int = 0
+    """Size of the request's body."""
     answer_bytes: int = 0
+    """Bytes of the answer sent."""
     prompt_tokens_estimate: int | None = None
+    """What the gateway expected before it was sent."""
     lost: tuple[str, ...] = ()
     """What the target's dialect could not carry."""
     config_generation: int = 0
+    """The configuration in force."""
     schema_version: int = 1
+    """Of the gateway that wrote the row."""
     lease_charges: tuple[int, ...] = ()
     """What each of ``leases`` was charged, in the unit of its budget; a call may draw on several blocks."""
 
@@ -83,24 +116,36 @@ class AttemptFact(msgspec.Struct, frozen=True, kw_only=True, tag="attempt", tag_
 
     call: str
     attempt: int
+    """From 1."""
     started_wall_ms: int
     gateway: str
     provider: str = ""
+    """Name in the configuration."""
     endpoint: str = ""
+    """The replica of it."""
     upstream_model: str = ""
+    """The model name sent."""
     answered: str = ""
+    """The model name in the answer."""
     fingerprint: str = ""
     region: str = ""
     upstream_request: str = ""
+    """The provider's own id of the request."""
     status: int = 0
+    """HTTP status of the upstream; 0 when none came."""
     outcome: str = "done"
     error_code: str = ""
     error_detail: str = ""
     queue_ms: float = 0.0
+    """Waiting for admission at this endpoint."""
     connect_ms: float | None = None
+    """From start to a new socket; None when a pooled one was used."""
     head_ms: float | None = None
+    """From start to the head of the answer."""
     first_token_ms: float | None = None
+    """From start to the first token."""
     last_token_ms: float | None = None
+    """From start to the last token."""
     duration_ms: float = 0.0
     input_tokens: int | None = None
     output_tokens: int | None = None
@@ -108,7 +153,9 @@ class AttemptFact(msgspec.Struct, frozen=True, kw_only=True, tag="attempt", tag_
     token_times: bytes = b""
     """Deltas between reads, see ``facts.token_times``: under 4 bytes a chunk."""
     chunks: int = 0
+    """Reads that held at least one event."""
     retry_after_ms: int | None = None
+    """What the upstream asked for."""
     ratelimit: str = ""
     """The provider's rate-limit headers as ``name=value`` pairs joined by ``;``."""
     schema_version: int = 1
@@ -121,9 +168,11 @@ class SegmentFact(msgspec.Struct, frozen=True, kw_only=True, tag="segment", tag_
     gateway: str
     at_wall_ms: int
     kind: str
+    """held, released or withdrawn."""
     chunks: int = 0
     bytes: int = 0
     held_ms: float = 0.0
+    """How long the caller waited for it."""
     reason: str = ""
     schema_version: int = 1
 
@@ -132,14 +181,18 @@ class SpanFact(msgspec.Struct, frozen=True, kw_only=True, tag="span", tag_field=
     """A span of a trace: ours or one taken in."""
 
     trace: str
+    """32 hexadecimal digits."""
     span: str
+    """16 hexadecimal digits."""
     parent: str = ""
     name: str = ""
     kind: str = ""
     start_wall_us: int = 0
     duration_us: int = 0
     call: str = ""
+    """The call that it belongs to."""
     status: str = ""
+    """``error``, or empty."""
     gateway: str = ""
     schema_version: int = 1
 
@@ -149,9 +202,11 @@ class FeedbackFact(msgspec.Struct, frozen=True, kw_only=True, tag="feedback", ta
 
     call: str
     kind: str
+    """accepted, rephrased, reopened, undone, copied or abandoned."""
     at_wall_ms: int
     tenant: str = ""
     principal: str = ""
+    """Who said so."""
     gateway: str = ""
     run: str = ""
     note: str = ""
@@ -166,9 +221,11 @@ class RecordingFact(msgspec.Struct, frozen=True, kw_only=True, tag="recording", 
     tenant: str
     at_wall_ms: int
     keep_until_wall_ms: int
+    """Gone from the disk soon after."""
     prompt: str = ""
     answer: str = ""
     truncated: bool = False
+    """Text was longer than what is kept."""
     gateway: str = ""
     schema_version: int = 1
 
