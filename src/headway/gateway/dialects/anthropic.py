@@ -10,6 +10,7 @@ from headway.gateway.dialects.anthropic_events import AnthropicEncoder
 from headway.gateway.dialects.anthropic_prefix import prefix
 from headway.gateway.dialects.anthropic_stream import AnthropicDecoder
 from headway.gateway.dialects.anthropic_watch import AnthropicWatcher, see_answer
+from headway.gateway.dialects.openai_chat_answer import failure
 from headway.gateway.dialects.port import Scan, Seen, StreamDecoder, StreamEncoder, Watcher
 from headway.kernel.errors import CallError
 
@@ -73,7 +74,9 @@ class AnthropicMessages:
         return anthropic_events.error_event(error)
 
     def decode_error(self, status: int, body: bytes) -> tuple[str, str]:
-        return anthropic_answer.decode_error(status, body)
+        """Engines that speak the dialect sometimes answer errors in OpenAI's form, which is the same inside."""
+        kind, message, _ = failure(body)
+        return kind, message
 
     def ping(self) -> bytes:
         return anthropic_events.PING

@@ -207,14 +207,3 @@ def error_object(kind: str, message: str) -> Json:
 
 def error_body(error: CallError, *, request_id: str) -> bytes:
     return msgspec.json.encode({**error_object(error.anthropic_type, error.message), "request_id": request_id})
-
-
-def decode_error(status: int, body: bytes) -> tuple[str, str]:
-    """(kind, message). Engines that speak the dialect sometimes answer errors in OpenAI's form; the shape inside is the same."""
-    try:
-        error = Fields.parse(body, fault=UpstreamFailed).object("error")
-        if error is None:
-            return "", ""
-        return error.text("type") or error.text("code") or "api_error", error.text("message")
-    except UpstreamFailed:
-        return "", ""

@@ -38,12 +38,13 @@ _TOP_LEVEL_ROLES = (Role.SYSTEM, Role.DEVELOPER)
 def encode_request(conversation: Conversation) -> tuple[bytes, tuple[str, ...]]:
     c, lost = conversation, Lost()
     body: Json = {"model": c.model}
-    thinking = _thinking(c, lost)
+    turns = _messages(c.messages, lost)
+    thinking = _thinking(c, turns, lost)
     budget = thinking.get("budget_tokens", 0) if thinking else 0
     body["max_tokens"] = ANTHROPIC_MAX_TOKENS_DEFAULT + budget if c.max_tokens is None else c.max_tokens
     if system := _system(c.messages, lost):
         body["system"] = system
-    body["messages"] = _messages(c.messages, lost)
+    body["messages"] = turns
     if c.tools:
         body["tools"] = [_tool(tool) for tool in c.tools]
         if choice := _tool_choice(c):
@@ -60,18 +61,19 @@ def encode_request(conversation: Conversation) -> tuple[bytes, tuple[str, ...]]:
     return msgspec.json.encode(body), lost.names()
 
 
-def _thinking(c: Conversation, lost: Lost) -> Json | None:
+def _thinking(c: Conversation, turns: list[Json], lost: Lost) -> Json | None:
     """A budget as given, else the one of the effort, and below max_tokens, which it counts towards.
 
-    A forced tool and thinking exclude each other: the tool wins. So does a maximum too small for the smallest budget.
+    Anthropic refuses thinking beside a forced tool, under a maximum too small for the smallest budget, and on the way through
+    tool calls whose thoughts did not come back (a chat caller has no place for them). The call then goes without thinking.
     """
     if c.reasoning_budget_tokens is None:
         if c.reasoning_effort is None:
             return None
         if c.reasoning_effort == "none":
             return {"type": "disabled"}
-    forced = c.tools and c.tool_choice is not None and c.tool_choice.mode in ("required", "named")
-    if forced or (c.max_tokens is not None and c.max_tokens <= BUDGET_TOKENS_MIN):
+    forced = bool(c.tools) and c.tool_choice is not None and c.tool_choice.mode in ("required", "named")
+    if forced or _thoughtless(turns) or (c.max_tokens is not None and c.max_tokens <= BUDGET_TOKENS_MIN):
         lost.add("reasoning_effort")
         return None
     budget = c.reasoning_budget_tokens if c.reasoning_budget_tokens is not None else budget_of(c.reasoning_effort or "")
@@ -81,6 +83,13 @@ def _thinking(c: Conversation, lost: Lost) -> Json | None:
     if c.reasoning_summary is not None:
         thinking["display"] = "summarized"
     return thinking
+
+
+def _thoughtless(turns: list[Json]) -> bool:
+    """Whether the assistant's latest turn called tools without showing the thoughts before."""
+    latest: list[Json] = next((turn["content"] for turn in reversed(turns) if turn["role"] == "assistant"), [])
+    kinds = [block["type"] for block in latest]
+    return "tool_use" in kinds and kinds[0] not in ("thinking", "redacted_thinking")
 
 
 def _sampling(c: Conversation, body: Json, lost: Lost, *, thinks: bool) -> None:

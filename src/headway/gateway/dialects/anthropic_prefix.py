@@ -1,12 +1,11 @@
 """The beginning of a Messages request as a request of its own: what warms an engine's prompt cache piece by piece."""
 
-from typing import Any
-
 import msgspec
 
 from headway.gateway.dialects import scan
-from headway.gateway.dialects.cutting import Piece, cut_text, keep_whole
+from headway.gateway.dialects.cutting import Piece, cut_text, keep_whole, replaced
 from headway.gateway.dialects.reading import Fields
+from headway.kernel.errors import BadRequest
 
 _PROMPT_BEFORE = ("tools", "system")
 _NOT_ALONE = ("stream", "thinking")
@@ -41,7 +40,7 @@ def _first(messages: list[msgspec.Raw]) -> msgspec.Raw:
     for raw in messages:
         if (message := _cut_message(Fields.parse(raw), 1)) is not None:
             return message
-    return msgspec.Raw(b'{"role":"user","content":"."}')
+    raise BadRequest("There is no text of the user in the prompt to cut.", param="messages")
 
 
 def _cut_message(message: Fields, budget: int) -> msgspec.Raw | None:
@@ -52,7 +51,7 @@ def _cut_message(message: Fields, budget: int) -> msgspec.Raw | None:
         content: object = cut_text(message.text("content"), budget)
     elif not (content := _cut_blocks(message.need("content", list[msgspec.Raw]), budget)):
         return None
-    return msgspec.Raw(msgspec.json.encode({"role": "user", "content": content}))
+    return msgspec.Raw(msgspec.json.encode(replaced(message, content=content)))
 
 
 def _cut_blocks(blocks: list[msgspec.Raw], budget: int) -> list[Piece]:
@@ -68,14 +67,11 @@ def _cut_blocks(blocks: list[msgspec.Raw], budget: int) -> list[Piece]:
         if kind == "tool_result":
             kept.append(_cut_result(block, left))
         elif kind == "text" and left:
-            kept.append({"type": "text", "text": cut_text(block.text("text"), left)})
+            kept.append(replaced(block, text=cut_text(block.text("text"), left)))
         left = 0
     return kept
 
 
 def _cut_result(block: Fields, budget: int) -> Piece:
-    result: dict[str, Any] = {"type": "tool_result", "tool_use_id": block.text("tool_use_id")}
-    if budget:
-        texts = [block.text("content")] if block.is_text("content") else [b.text("text") for b in block.objects("content")]
-        result["content"] = cut_text("".join(texts), budget)
-    return result
+    texts = [block.text("content")] if block.is_text("content") else [b.text("text") for b in block.objects("content")]
+    return replaced(block, content=cut_text("".join(texts), budget) if budget else "")

@@ -9,15 +9,17 @@ from headway.gateway.dialects.sse import Cutter, blocks, parse_block
 from headway.kernel.errors import UpstreamFailed
 
 _SAID = {"text_delta": "text", "thinking_delta": "thinking", "input_json_delta": "partial_json"}
-_ENVELOPE_BYTES = 119
-"""Of a text delta's event, all but the text, as Anthropic spells it."""
 
 
 class AnthropicWatcher:
-    """``output_chars`` is exact until the first token and an estimate from bytes after it."""
+    """``output_chars`` is exact for the first token and an estimate from bytes after it."""
+
+    __slots__ = ("_cutter", "_frame_bytes", "_usage", "seen")
 
     def __init__(self) -> None:
         self.seen = Seen()
+        self._frame_bytes = 0
+        """Bytes of the first token's event around its text: the others are alike."""
         self._cutter = Cutter()
         self._usage = UsageTally()
 
@@ -40,29 +42,26 @@ class AnthropicWatcher:
         """Inside JSON text a quote is escaped, so ``"error"`` with both quotes is never something that the model said."""
         seen, before = self.seen, self.seen.events
         seen.events = self._cutter.events
-        if seen.started:
-            seen.output_chars += max(len(whole) - (seen.events - before) * _ENVELOPE_BYTES, 0)
-            if b"message_" not in whole and b'"error"' not in whole:
-                return
+        if seen.started and b"message_" not in whole and b'"error"' not in whole:
+            seen.output_chars += max(len(whole) - (seen.events - before) * self._frame_bytes, 0)
+            return
         for block in blocks(whole):
             event = parse_block(block)
             if event is not None and event[0] != "ping":
-                self._event(event[1])
+                self._event(event[1], len(block))
 
-    def _event(self, data: bytes) -> None:
+    def _event(self, data: bytes, size_bytes: int) -> None:
         try:
-            event = Fields.parse(data, fault=UpstreamFailed)
-            self._read(event)
+            self._read(Fields.parse(data, fault=UpstreamFailed), size_bytes)
         except UpstreamFailed:
             return  # the bytes pass as they are: it is for the caller's client to judge them
 
-    def _read(self, event: Fields) -> None:
+    def _read(self, event: Fields, size_bytes: int) -> None:
         seen = self.seen
         match event.text("type"):
             case "content_block_delta":
-                if not seen.started and (delta := event.object("delta")) is not None:
-                    said = delta.text(_SAID.get(delta.text("type"), "text"))
-                    seen.started, seen.output_chars = bool(said), seen.output_chars + len(said)
+                if (delta := event.object("delta")) is not None:
+                    self._said(delta.text(_SAID.get(delta.text("type"), "text")), size_bytes)
             case "message_start":
                 if (message := event.object("message")) is not None:
                     seen.id, seen.model = message.text("id"), message.text("model")
@@ -79,6 +78,12 @@ class AnthropicWatcher:
                 error = event.object("error")
                 seen.failed = (error.text("type") if error is not None else "") or "api_error"
                 seen.failed_message = error.text("message") if error is not None else ""
+
+    def _said(self, text: str, size_bytes: int) -> None:
+        if text and not self.seen.started:
+            self.seen.started = True
+            self._frame_bytes = size_bytes + 2 - len(text)
+        self.seen.output_chars += len(text)
 
 
 def _text_of(block: bytes) -> str:

@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 
+from headway.gateway.dialects.reading import Fields
 from headway.gateway.dialects.scan import cut_string, dump
 
 Piece = msgspec.Raw | dict[str, Any]
@@ -24,3 +25,8 @@ def cut_text(text: str, budget: int) -> msgspec.Raw:
     """JSON of the beginning of ``text`` in at most ``budget`` bytes, at a character; at least one character where there is one."""
     cut = cut_string(dump(text), budget)
     return msgspec.Raw(dump(text[:1]) if cut == b'""' else cut)
+
+
+def replaced(fields: Fields, **values: object) -> Piece:
+    """The object with some of its members replaced; the others keep their bytes and order."""
+    return {name: values.get(name, fields.raw(name)) for name in fields}

@@ -4,6 +4,7 @@
 from headway.calls.conversation import Answer, Conversation, DialectName
 from headway.gateway.dialects import responses_answer, responses_events
 from headway.gateway.dialects import scan as json_scan
+from headway.gateway.dialects.openai_chat_answer import failure
 from headway.gateway.dialects.port import Scan, Seen, StreamDecoder, StreamEncoder, Watcher
 from headway.gateway.dialects.responses_decode import decode_request
 from headway.gateway.dialects.responses_encode import encode_request
@@ -76,7 +77,8 @@ class OpenAIResponses:
         return responses_events.error_event(error, id=seen.id, sequence=seen.events)
 
     def decode_error(self, status: int, body: bytes) -> tuple[str, str]:
-        return responses_answer.decode_error(status, body)
+        kind, message, _ = failure(body)
+        return kind, message
 
     def ping(self) -> bytes:
         return responses_events.PING

@@ -240,18 +240,3 @@ def error_body(error: CallError) -> bytes:
     return msgspec.json.encode(
         {"error": {"message": error.message, "type": error.openai_type, "param": error.param, "code": error.reason}}
     )
-
-
-def decode_error(status: int, body: bytes) -> tuple[str, str]:
-    """(kind, message): the code where there is one, since it says more than the type. ("", "") when the body holds no error."""
-    try:
-        top = Fields.parse(body, fault=UpstreamFailed)
-        if top.is_text("error"):
-            return "error", top.text("error")
-        error = top.object("error")
-        if error is None:
-            return "", ""
-        code = error.text("code") if error.is_text("code") else ""
-        return code or error.text("type") or "error", error.text("message")
-    except UpstreamFailed:
-        return "", ""

@@ -3,8 +3,9 @@
 import msgspec
 
 from headway.gateway.dialects import scan
-from headway.gateway.dialects.cutting import Piece, cut_text, keep_whole
+from headway.gateway.dialects.cutting import Piece, cut_text, keep_whole, replaced
 from headway.gateway.dialects.reading import Fields
+from headway.kernel.errors import BadRequest
 from headway.kernel.limits import RESPONSES_MAX_TOKENS_MIN
 
 _PROMPT_BEFORE = ("tools", "instructions")
@@ -57,23 +58,22 @@ def _first(items: list[msgspec.Raw]) -> Piece:
     for raw in items:
         if (message := _cut_message(Fields.parse(raw), 1)) is not None:
             return message
-    return {"role": "user", "content": "."}
+    raise BadRequest("There is no text of the caller in the prompt to cut.", param="input")
 
 
 def _cut_message(item: Fields, budget: int) -> Piece | None:
     """A message of the caller with about ``budget`` bytes; None for another item, or when none of its text fits."""
-    role = item.text("role")
-    if role not in _ASKED:
+    if item.text("role") not in _ASKED:
         return None
     if item.is_text("content"):
-        return {"type": "message", "role": role, "content": cut_text(item.text("content"), budget)}
+        return replaced(item, content=cut_text(item.text("content"), budget))
     whole, over = keep_whole(item.need("content", list[msgspec.Raw]), budget)
     content: list[Piece] = list(whole)
     if over is not None:
         part = Fields.parse(over[0])
         if part.text("type") in ("input_text", "text"):
-            content.append({"type": "input_text", "text": cut_text(part.text("text"), over[1])})
-    return {"type": "message", "role": role, "content": content} if content else None
+            content.append(replaced(part, text=cut_text(part.text("text"), over[1])))
+    return replaced(item, content=content) if content else None
 
 
 def _cut_outputs(items: list[msgspec.Raw], budget: int) -> list[Piece]:
@@ -87,5 +87,5 @@ def _cut_outputs(items: list[msgspec.Raw], budget: int) -> list[Piece]:
         if not kept:
             whole = item.text("output") if item.is_text("output") else "".join(c.text("text") for c in item.objects("output"))
             text = cut_text(whole, budget)
-        kept.append({"type": "function_call_output", "call_id": item.text("call_id"), "output": text})
+        kept.append(replaced(item, output=text))
     return kept

@@ -19,15 +19,17 @@ _SAID = (
 )
 _LAST = {"response.completed", "response.incomplete", "response.failed"}
 _MARKS = (b"response.completed", b"response.incomplete", b"response.failed", b'"error"')
-_ENVELOPE_BYTES = 230
-"""Of a text delta's event, all but the text, as OpenAI spells it (item ids are 50 long)."""
 
 
 class ResponsesWatcher:
-    """``output_chars`` is exact until the first token and an estimate from bytes after it."""
+    """``output_chars`` is exact for the first token and an estimate from bytes after it (too low where padding shrinks with the text)."""
+
+    __slots__ = ("_cutter", "_frame_bytes", "seen")
 
     def __init__(self) -> None:
         self.seen = Seen()
+        self._frame_bytes = 0
+        """Bytes of the first token's event around its text: the others are alike."""
         self._cutter = Cutter()
 
     def feed(self, data: bytes) -> bytes:
@@ -49,30 +51,26 @@ class ResponsesWatcher:
         """Inside JSON text a quote is escaped, so ``"error"`` with both quotes is never something that the model said."""
         seen, before = self.seen, self.seen.events
         seen.events = self._cutter.events
-        if seen.started:
-            ends = any(mark in whole for mark in _MARKS)
-            if not ends:
-                seen.output_chars += max(len(whole) - (seen.events - before) * _ENVELOPE_BYTES, 0)
-                return
+        if seen.started and not any(mark in whole for mark in _MARKS):
+            seen.output_chars += max(len(whole) - (seen.events - before) * self._frame_bytes, 0)
+            return
         for block in blocks(whole):
             event = parse_block(block)
             if event is not None and event[1] != b"[DONE]":
-                self._event(event)
+                self._event(event, len(block))
 
-    def _event(self, event: Event) -> None:
+    def _event(self, event: Event, size_bytes: int) -> None:
         kind, data = event
         try:
             fields = Fields.parse(data, fault=UpstreamFailed)
-            self._read(kind or fields.text("type"), fields)
+            self._read(kind or fields.text("type"), fields, size_bytes)
         except UpstreamFailed:
             return  # the bytes pass as they are: it is for the caller's client to judge them
 
-    def _read(self, kind: str, event: Fields) -> None:
+    def _read(self, kind: str, event: Fields, size_bytes: int) -> None:
         seen = self.seen
         if kind in _SAID:
-            said = event.text("delta")
-            seen.started = seen.started or bool(said)
-            seen.output_chars += len(said)
+            self._said(event.text("delta"), size_bytes)
         elif kind == "response.created":
             if (made := event.object("response")) is not None:
                 seen.id, seen.model = made.text("id"), made.text("model")
@@ -83,6 +81,12 @@ class ResponsesWatcher:
         elif kind == "error":
             code, message = failure(event) if "error" in event else (event.text("code"), event.text("message"))
             seen.failed, seen.failed_message = code or "server_error", message
+
+    def _said(self, text: str, size_bytes: int) -> None:
+        if text and not self.seen.started:
+            self.seen.started = True
+            self._frame_bytes = size_bytes + 2 - len(text)
+        self.seen.output_chars += len(text)
 
 
 def read_response(seen: Seen, made: Fields) -> None:
