@@ -201,8 +201,8 @@ class Budgets(Protocol):
         """None for an unknown lease. May come twice and out of order."""
         ...
 
-    async def hello(self, gateway: str, open_leases: Sequence[str], now: WallMs) -> Sequence[str]:
-        """All other open leases of this gateway expire. Those listed that it must return."""
+    async def hello(self, gateway: str, open_leases: Sequence[str], *, said_wall_ms: WallMs, now: WallMs) -> Sequence[str]:
+        """All other leases of this gateway that were open when it said so expire. Those listed that it must return."""
         ...
 
     async def expire(self, now: WallMs) -> Sequence[LeaseRecord]: ...

@@ -83,11 +83,11 @@ class SqlBudgets(Store):
 
         return await self._writer.run(change)
 
-    async def hello(self, gateway: str, open_leases: Sequence[str], now: WallMs) -> Sequence[str]:
+    async def hello(self, gateway: str, open_leases: Sequence[str], *, said_wall_ms: WallMs, now: WallMs) -> Sequence[str]:
         def change(connection: Connection) -> list[str]:
             mine = _leases(connection, and_(_l.c.gateway == gateway, _l.c.state == LeaseState.OPEN))
             held = set(open_leases)
-            _expire(connection, [record for record in mine if record.id not in held])
+            _expire(connection, [r for r in mine if r.id not in held and r.granted_wall_ms < said_wall_ms])
             for record in sorted((r for r in mine if r.id in held), key=_order):
                 state = _locked(connection, *_at(record))
                 fresh = _lease(connection, record.id)
