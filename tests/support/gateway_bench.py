@@ -9,6 +9,7 @@ from headway.calls.pricing import PriceRow, PriceTable
 from headway.config.model import Feature, Provider, Settings, Tenant
 from headway.config.secrets import Secrets
 from headway.facts.model import CallFact, Fact
+from headway.gateway.app import Watch
 from headway.gateway.desk import Desk
 from headway.gateway.dialects.registry import REGISTRY
 from headway.gateway.families import GatewayMetrics
@@ -208,7 +209,9 @@ class Bench:
         inbound = Inbound("POST", path, all_headers, body, "10.0.0.1", mono_ns(), wall_ms())
         codec = next(d for d in REGISTRY if d == dialect)
         assert self.services.live is not None
-        await asyncio.create_task(self.pipeline.handle(inbound, reply, codec, self.services.live))
+        watch = Watch(None)
+        watch.task = asyncio.create_task(self.pipeline.handle(inbound, reply, codec, self.services.live, watch))
+        await watch.task
         return reply
 
 

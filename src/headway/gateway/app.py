@@ -1,23 +1,24 @@
 """The gateway as a bare ASGI application: routes, bodies in, replies out, and who has gone.
 
-ASGI's ``send`` never raises for a caller that went away, so its going is watched for: by the listener's own hook where it has one
-(``scope["extensions"]["headway.gone"]["watch"]``, which costs nothing a call), else by a task that waits on ``receive``.
+ASGI's ``send`` never raises for a caller that went away, so its going is watched for: by the listener's own cycle
+(``scope["extensions"]["headway"]["cycle"]``, which costs nothing a call), else by a task that waits on ``receive``.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
 
 import msgspec
 
 from headway.calls.conversation import DialectName
 from headway.gateway import opaque
-from headway.gateway.flow import Headers, Inbound
+from headway.gateway.flow import Inbound, Reply
 from headway.gateway.heads import refusal_headers
 from headway.gateway.identify import LOOPBACK, identify
 from headway.gateway.listing import feedback, list_models
 from headway.gateway.live import Live
-from headway.gateway.pipeline import Pipeline
+from headway.gateway.pipeline import Pipeline, Run
+from headway.gateway.replies import EndableReply, Send, reply_on
 from headway.gateway.services import Services
 from headway.gateway.state import GatewayState
 from headway.kernel.errors import BadRequest, CallError, NotFound, Overloaded, TooLarge
@@ -25,7 +26,6 @@ from headway.kernel.instants import mono_ns, wall_ms
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 CALLS: Final = {
     "/v1/chat/completions": DialectName.OPENAI_CHAT,
@@ -34,41 +34,6 @@ CALLS: Final = {
 }
 ALLOWED_METHODS: Final = dict.fromkeys(CALLS, "POST") | {"/v1/models": "GET", "/v1/headway/feedback": "POST"}
 STARTING: Final = "this gateway has no configuration yet: control has not answered since it started; `headway check` explains"
-
-
-class AsgiReply:
-    """A Reply on ASGI. The head waits for the first bytes, so that a short answer is one write."""
-
-    __slots__ = ("_head", "_send", "ended", "started")
-
-    def __init__(self, send: Send) -> None:
-        self._send = send
-        self._head: MutableMapping[str, Any] | None = None
-        self.started = self.ended = False
-
-    async def start(self, status: int, headers: Headers) -> None:
-        self.started = True
-        self._head = {"type": "http.response.start", "status": status, "headers": headers}
-
-    async def send(self, data: bytes) -> None:
-        if self._head is not None:
-            await self._send(self._head)
-            self._head = None
-        await self._send({"type": "http.response.body", "body": data, "more_body": True})
-
-    async def end(self, data: bytes = b"") -> None:
-        if self.ended:
-            return
-        self.ended = True
-        if self._head is not None:
-            self._head["headers"] = [*self._head["headers"], (b"content-length", str(len(data)).encode())]
-            await self._send(self._head)
-            self._head = None
-        await self._send({"type": "http.response.body", "body": data, "more_body": False})
-
-    async def abort(self) -> None:
-        """No end is sent: the server closes a connection whose answer was left unfinished."""
-        self.ended = True
 
 
 class GatewayApp:
@@ -84,48 +49,32 @@ class GatewayApp:
             return
         path = _normal(scope["path"])
         dialect = CALLS.get(path)
-        reply = AsgiReply(send)
+        reply, cycle = reply_on(scope, send)
         try:
             if dialect is not None and scope["method"] == "POST":
-                await self._call(scope, receive, reply, path, dialect)
+                inbound = await _read(scope, receive, path, self.state.body_bytes_max)
+                live = self._live()
+                if cycle is not None:
+                    await self.pipeline.handle(inbound, reply, dialect, live, cycle)
+                else:
+                    await self._watched(receive, inbound, reply, dialect, live, None)
             else:
                 await self._other(scope, receive, reply, path)
         except CallError as error:
             await self._refuse(reply, error, dialect or opaque.dialect_of(path))
 
-    async def _call(self, scope: Scope, receive: Receive, reply: AsgiReply, path: str, dialect: DialectName) -> None:
-        live = self.services.live
-        inbound = await _read(scope, receive, path, self.state.body_bytes_max)
-        if live is None:
-            raise Overloaded(STARTING, retry_after_ms=1_000)
-        await self._until_gone(scope, receive, self.pipeline.handle(inbound, reply, dialect, live))
-
-    async def _until_gone(self, scope: Scope, receive: Receive, work: Coroutine[Any, Any, None]) -> None:
-        """Do ``work``; when its caller goes, its task is interrupted."""
-        task = asyncio.current_task()
-        hook = scope.get("extensions", {}).get("headway.gone")
-        if hook is not None:
-            hook["watch"](lambda: self._gone(task))
-            await work
-            return
-        watcher = asyncio.ensure_future(self._watch(receive, task))
+    async def _watched(
+        self, receive: Receive, inbound: Inbound, reply: Reply, dialect: DialectName, live: Live, run: Run | None
+    ) -> None:
+        """On servers that tell of a caller's going only by ``receive``."""
+        watch = Watch(asyncio.current_task())
+        watcher = asyncio.ensure_future(_wait_gone(receive, watch))
         try:
-            await work
+            await self.pipeline.handle(inbound, reply, dialect, live, watch, run)
         finally:
             watcher.cancel()
 
-    async def _watch(self, receive: Receive, task: "asyncio.Task[None] | None") -> None:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            self._gone(task)
-
-    def _gone(self, task: "asyncio.Task[None] | None") -> None:
-        for flow in self.services.in_flight.values():
-            if flow.task is task:
-                flow.interrupt("gone")
-                return
-
-    async def _other(self, scope: Scope, receive: Receive, reply: AsgiReply, path: str) -> None:
+    async def _other(self, scope: Scope, receive: Receive, reply: EndableReply, path: str) -> None:
         method = scope["method"]
         if path == "/health/live" and method == "GET":
             await _json(reply, 200, {"status": "live"})
@@ -146,26 +95,25 @@ class GatewayApp:
         else:
             raise NotFound(f"no route {method} {path[:200]}; routes are in docs/reference and begin with /v1/")
 
-    async def _models(self, scope: Scope, reply: AsgiReply, path: str) -> None:
+    async def _models(self, scope: Scope, reply: EndableReply, path: str) -> None:
         inbound = _inbound(scope, path, b"")
         live = self._live()
         caller = identify(inbound, live, inbound.started_wall)
         await _json(reply, 200, list_models(live, caller, path, anthropic=b"anthropic-version" in inbound.headers))
 
-    async def _opaque(self, scope: Scope, receive: Receive, reply: AsgiReply, path: str) -> None:
+    async def _opaque(self, scope: Scope, receive: Receive, reply: EndableReply, path: str) -> None:
         inbound = await _read(scope, receive, path, self.state.body_bytes_max)
         live = self._live()
-        dialect = opaque.dialect_of(path)
-        await self._until_gone(scope, receive, self.pipeline.handle(inbound, reply, dialect, live, self.pipeline.run_opaque))
+        await self._watched(receive, inbound, reply, opaque.dialect_of(path), live, self.pipeline.run_opaque)
 
-    async def _metrics(self, scope: Scope, reply: AsgiReply) -> None:
+    async def _metrics(self, scope: Scope, reply: EndableReply) -> None:
         peer = (scope.get("client") or ("",))[0]
         if peer not in LOOPBACK:
             raise NotFound("metrics are served on this machine only; control serves those of every gateway")
         await reply.start(200, [(b"content-type", b"text/plain; version=0.0.4; charset=utf-8")])
         await reply.end(self.state.render_metrics().encode())
 
-    async def _refuse(self, reply: AsgiReply, error: CallError, dialect: DialectName) -> None:
+    async def _refuse(self, reply: EndableReply, error: CallError, dialect: DialectName) -> None:
         self.state.refused_before_calls += 1
         if not reply.started:
             await reply.start(error.http_status, refusal_headers(error))
@@ -175,6 +123,22 @@ class GatewayApp:
         if self.services.live is None:
             raise Overloaded(STARTING, retry_after_ms=1_000)
         return self.services.live
+
+
+class Watch:
+    """Told when the caller goes; see ``pipeline.CallerWatch``."""
+
+    __slots__ = ("on_gone", "task")
+
+    def __init__(self, task: "asyncio.Task[None] | None") -> None:
+        self.task = task
+        self.on_gone: Callable[[], None] | None = None
+
+
+async def _wait_gone(receive: Receive, watch: Watch) -> None:
+    message = await receive()
+    if message["type"] == "http.disconnect" and watch.on_gone is not None:
+        watch.on_gone()
 
 
 def _normal(path: str) -> str:
@@ -187,9 +151,7 @@ def _normal(path: str) -> str:
 
 
 def _inbound(scope: Scope, path: str, body: bytes) -> Inbound:
-    headers: dict[bytes, bytes] = {}
-    for name, value in scope["headers"]:
-        headers.setdefault(name, value)
+    headers = dict(reversed(scope["headers"]))  # of a repeated name the first counts
     client = scope.get("client")
     return Inbound(scope["method"], path, headers, body, client[0] if client else "", mono_ns(), wall_ms())
 
@@ -220,6 +182,6 @@ async def _read(scope: Scope, receive: Receive, path: str, bytes_max: int) -> In
     return inbound
 
 
-async def _json(reply: AsgiReply, status: int, value: object) -> None:
+async def _json(reply: EndableReply, status: int, value: object) -> None:
     await reply.start(status, [(b"content-type", b"application/json")])
     await reply.end(msgspec.json.encode(value))

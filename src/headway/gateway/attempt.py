@@ -47,7 +47,8 @@ async def try_once(services: Services, flow: Flow, target: Target, number: int) 
         if flow.interrupted != "withdrawn_retry":
             raise
         flow.interrupted = ""
-        asyncio.current_task().uncancel()  # type: ignore[union-attr]
+        assert flow.task is not None
+        flow.task.uncancel()
         flow.error = UpstreamFailed("the answer was withdrawn before it was shown", code="withdrawn")
         tried = Tried(failure=Failure.BROKE_OFF)
     except CallError as error:

@@ -12,6 +12,7 @@ import msgspec
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable
 
     from uvicorn._types import ASGI3Application, ASGISendEvent, HTTPResponseBodyEvent, HTTPResponseStartEvent
@@ -32,10 +33,21 @@ class Cycle(RequestResponseCycle):
 
     aborted_by_drain = False
     on_gone: "Callable[[], None] | None" = None
+    """Called once if the caller goes before the answer is out: cheaper than a task that waits on ``receive``."""
 
-    def watch_gone(self, callback: "Callable[[], None]") -> None:
-        """Call ``callback`` once if the caller goes before the answer is out: cheaper than a task that waits on ``receive``."""
-        self.on_gone = callback
+    task: "asyncio.Task[None] | None" = None
+    """Runs the application on this request."""
+
+    def begin(self) -> None:
+        """For replies that write the head themselves (``replies.CycleReply``)."""
+        self.response_started = True
+        self.waiting_for_100_continue = False
+
+    def finish(self) -> None:
+        """The last byte of the answer has been handed to the transport."""
+        self.response_complete = True
+        self.message_event.set()
+        self.on_response()
 
     @property
     def keep_alive(self) -> bool:  # read by the base class as the head is written and again after the last byte

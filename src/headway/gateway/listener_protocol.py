@@ -311,12 +311,15 @@ class GuardedHttp(HttpToolsProtocol):
             keep_alive=self._keeps_alive and not line.http_10 and not self.shared.draining,
             on_response=self.on_response_complete,
         )
-        scope["extensions"] = {"headway.gone": {"watch": self.cycle.watch_gone}}
+        scope["extensions"] = {"headway": {"cycle": self.cycle}}
         if framing.length == 0:
             self.cycle.more_body = False
             self.cycle.message_event.set()
         self.shared.counters.requests_total += 1
-        self._start_asgi_task(self.cycle, self.app)
+        task = self.loop.create_task(self.cycle.run_asgi(self.app))
+        self.cycle.task = task
+        task.add_done_callback(self.tasks.discard)
+        self.tasks.add(task)
 
     def on_response_complete(self) -> None:
         self.server_state.total_requests += 1

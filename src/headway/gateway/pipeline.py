@@ -12,6 +12,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 from headway.calls.conversation import Answer, DialectName, StopReason, Text, Usage
 from headway.calls.model import ClientGone, Closed, Outcome
@@ -35,6 +36,16 @@ from headway.kernel.limits import CALLS_IN_FLIGHT_MAX
 log = logging.getLogger(__name__)
 
 
+Run = Callable[[Flow], Awaitable[None]]
+
+
+class CallerWatch(Protocol):
+    """Who to cancel when the caller goes, and where to say so."""
+
+    task: "asyncio.Task[None] | None"
+    on_gone: Callable[[], None] | None
+
+
 class Pipeline:
     def __init__(self, services: Services) -> None:
         self.services = services
@@ -42,12 +53,13 @@ class Pipeline:
         services.desk.flush = flush_held
 
     async def handle(
-        self, inbound: Inbound, reply: Reply, dialect: DialectName, live: Live, run: Callable[[Flow], Awaitable[None]] | None = None
+        self, inbound: Inbound, reply: Reply, dialect: DialectName, live: Live, watch: CallerWatch, run: Run | None = None
     ) -> None:
         """One call from its bytes to its record. Never raises for what a caller or an upstream does."""
         services = self.services
         flow = Flow(services.new_call_id(), inbound, reply, services.dialects[dialect], live)
-        flow.task = asyncio.current_task()
+        flow.task = watch.task
+        watch.on_gone = lambda: flow.interrupt("gone")
         services.in_flight[flow.call] = flow
         services.metrics.submitted.inc()
         try:
@@ -59,7 +71,8 @@ class Pipeline:
             if not flow.interrupted:
                 flow.outcome = Outcome.EVICTED
                 raise
-            asyncio.current_task().uncancel()  # type: ignore[union-attr]
+            assert flow.task is not None
+            flow.task.uncancel()
             await self.interrupted(flow)
         except Exception:
             log.exception("call %s failed", flow.call)
