@@ -13,7 +13,7 @@ from typing import Protocol
 
 from headway.config.model import Timeouts
 from headway.gateway.upstream import Exchange, Upstream, UpstreamError, UpstreamPhase, UpstreamRequest
-from headway.gateway.upstream_conformance_origin import Origin, Peer, Script, origin, unreachable
+from headway.gateway.upstream_conformance_origin import CLOSES_AFTER_S, Origin, Peer, Script, closing_origin, origin, unreachable
 from headway.kernel.limits import CLIENT_GONE_CLOSE_MS, UPSTREAM_HEADERS_MAX, UPSTREAM_INTERIM_MAX
 
 CANCELLED_AT_ONCE = 16
@@ -361,16 +361,14 @@ async def a_full_pool_waits_as_connecting(make: MakeUpstream) -> None:
 
 async def a_dead_pooled_socket_is_replaced(make: MakeUpstream) -> None:
     """The upstream closed while the socket was idle: nothing was sent on it, so the call goes out on a new one, once."""
-
-    async def script(peer: Peer) -> None:
-        await peer.request()
-        await peer.answer()
-
-    async with _between(make, script) as (upstream, there):
+    with closing_origin() as (url, served):
+        upstream = make()
+        request = UpstreamRequest(method="POST", url=url, headers=(), body=b"{}", timeouts=Timeouts())
         for _ in range(20):
-            await _whole(upstream, there.request())
-            time.sleep(0.002)  # noqa: ASYNC251 - the close arrives, and this loop has not heard of it yet
-    assert len(there.seen) == 20
+            await _whole(upstream, request)
+            time.sleep(CLOSES_AFTER_S * 2)  # noqa: ASYNC251 - the close arrives, and this loop has not heard of it yet
+        await upstream.close()
+    assert len(served) == 20
 
 
 async def nothing_is_sent_twice(make: MakeUpstream) -> None:

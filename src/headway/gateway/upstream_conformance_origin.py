@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import socket
 import ssl
+import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import msgspec
@@ -12,6 +14,9 @@ from headway.config.model import Timeouts
 from headway.gateway.upstream import UpstreamRequest
 
 Script = Callable[["Peer"], Awaitable[None]]
+
+CLOSES_AFTER_S = 0.01
+"""How long ``closing_origin`` keeps a connection after its answer."""
 
 _WAIT_S = 10.0
 
@@ -142,3 +147,40 @@ def unreachable() -> Iterator[str]:
     finally:
         for each in (*fillers, listener):
             each.close()
+
+
+@contextlib.contextmanager
+def closing_origin() -> Iterator[tuple[str, list[bytes]]]:
+    """An origin on a thread of its own, which promises to keep each connection and closes it after one answer.
+
+    Yields its address and the heads it has read.
+    """
+    listener = socket.create_server(("127.0.0.1", 0))
+    served: list[bytes] = []
+
+    def serve() -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            with connection:
+                data = b""
+                while not data.endswith(b"\r\n\r\n{}"):
+                    piece = connection.recv(65536)
+                    if not piece:
+                        break
+                    data += piece
+                else:
+                    served.append(data)
+                    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+                    time.sleep(CLOSES_AFTER_S)
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/", served
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        thread.join(_WAIT_S)
