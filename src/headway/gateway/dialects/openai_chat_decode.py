@@ -39,9 +39,9 @@ def decode_request(body: bytes) -> tuple[Conversation, tuple[str, ...]]:
         max_tokens=_max_tokens(top),
         temperature=top.maybe("temperature", float),
         top_p=top.maybe("top_p", float),
-        top_k=top.maybe("top_k", int),
+        top_k=_integer(top, "top_k"),
         stop=_stop(top),
-        seed=top.maybe("seed", int),
+        seed=_integer(top, "seed"),
         frequency_penalty=top.maybe("frequency_penalty", float),
         presence_penalty=top.maybe("presence_penalty", float),
         reasoning_effort=top.maybe("reasoning_effort", str),
@@ -55,8 +55,15 @@ def decode_request(body: bytes) -> tuple[Conversation, tuple[str, ...]]:
     return conversation, lost.names()
 
 
+def _integer(top: Fields, key: str) -> int | None:
+    number = top.maybe(key, int)
+    if number is not None and not -(2**63) <= number < 2**63:
+        raise top.wrong(key, "does not fit an integer of 64 bits")
+    return number
+
+
 def _max_tokens(top: Fields) -> int | None:
-    newer, older = top.maybe("max_completion_tokens", int), top.maybe("max_tokens", int)
+    newer, older = _integer(top, "max_completion_tokens"), _integer(top, "max_tokens")
     return older if newer is None else newer
 
 
