@@ -18,6 +18,9 @@ _DATA_LINE = re.compile(rb"(?:\A|[\r\n])data:")
 _SEAM_BYTES = 3
 """The longest blank line, CR LF CR LF, less one: what an earlier read may hold of it."""
 
+_PIECES_MAX = 256
+"""Reads kept apart before they are joined: an event that trickles in must not cost an object a byte."""
+
 
 class Cutter:
     """Cuts reads after the last whole event; the bytes that come out, joined, are the bytes that went in, less a torn tail."""
@@ -67,6 +70,8 @@ class Cutter:
         if self._size > self._bytes_max:
             raise UpstreamFailed(f"The provider sent a stream event of more than {self._bytes_max} bytes.", code="event_too_large")
         self._pieces.append(data)
+        if len(self._pieces) > _PIECES_MAX:
+            self._pieces = [b"".join(self._pieces)]
         self._seam = (self._seam + data)[-_SEAM_BYTES:]
 
     def _count(self, whole: bytes) -> bytes:
