@@ -130,7 +130,7 @@ def _engine(url: URL, *, writes: bool) -> Engine:
         event.listen(engine, "begin", _begin("BEGIN IMMEDIATE" if writes else "BEGIN"))
         return engine
     options = f"-c lock_timeout={LEDGER_LOCK_WAIT_MS} -c statement_timeout={3 * LEDGER_LOCK_WAIT_MS}"
-    connect_args = {"options": options, "connect_timeout": 10, "application_name": "headway-control"}
+    connect_args = {"options": options, "connect_timeout": 10, "application_name": "headway-control", "client_encoding": "utf8"}
     return create_engine(url, pool_size=size, max_overflow=0, pool_pre_ping=True, connect_args=connect_args)
 
 
