@@ -137,9 +137,13 @@ class FactFiles:
         """Take the folder, clean up after a kill, list what is there. ``FactsInUse`` when another process has it, ``OSError`` when it cannot be made."""
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         files = cls(folder, _lock(folder))
-        for table in TABLES:
-            (folder / table).mkdir(exist_ok=True)
-            files._recover(table)
+        try:
+            for table in TABLES:
+                (folder / table).mkdir(exist_ok=True)
+                files._recover(table)
+        except BaseException:
+            files.close()
+            raise
         return files
 
     def close(self) -> None:

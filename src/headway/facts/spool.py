@@ -96,9 +96,13 @@ class Spool:
         self._wake, self._stop = threading.Event(), False
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._lock = _lock(folder)
-        recovery = recover(folder)
+        try:
+            recovery = recover(folder)
+            self._closed: dict[str, int] = {path.stem: path.stat().st_size for path in sorted(folder.glob("*.seg"))}
+        except OSError:
+            self._lock.close()
+            raise
         self._recovered_rows, self._recovery_dropped = recovery.rows, recovery.dropped_bytes
-        self._closed: dict[str, int] = {path.stem: path.stat().st_size for path in sorted(folder.glob("*.seg"))}
         self._closed_bytes = sum(self._closed.values())
         self._thread = threading.Thread(target=self._write_until_stopped, name="spool", daemon=True)
         self._thread.start()
