@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from headway.config.addresses import EVERY_HOST, parse_listen
 from headway.config.decode import Report
 from headway.config.locate import Path
 from headway.config.model import Provider, Settings, Tenant
@@ -18,7 +19,6 @@ from headway.kernel import limits
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]*")
 _HEADER: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-_HOST: Final = re.compile(r"[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]")
 _REGION: Final = re.compile(r"[A-Za-z0-9._-]*")
 _LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 _REFERENCE_FIX: Final = "write env:NAME or file:PATH; a key in a file ends up in backups"
@@ -49,20 +49,6 @@ def _names(settings: Settings, report: Report) -> None:
                 report((table, name), f"is longer than {limits.CONFIG_NAME_CHARS_MAX} characters", "")
 
 
-def parse_listen(text: str) -> tuple[str, int]:
-    """``host:port`` taken apart. ValueError says what is wrong."""
-    host, separator, port = text.rpartition(":")
-    if not separator or not port.isascii() or not port.isdigit():
-        raise ValueError("is not host:port, e.g. 127.0.0.1:8080")
-    if int(port) > 65_535:
-        raise ValueError("has a port above 65535")
-    if not _HOST.fullmatch(host):
-        raise ValueError(
-            "has no usable host; an IPv6 address stands in [ ]" if host else "has no host, e.g. 127.0.0.1:8080 or 0.0.0.0:8080"
-        )
-    return host.strip("[]"), int(port)
-
-
 def _listeners(settings: Settings, report: Report) -> None:
     taken: dict[int, tuple[str, str]] = {}
     for table, listen in (("gateway", settings.gateway.listen), ("control", settings.control.listen)):
@@ -77,8 +63,7 @@ def _listeners(settings: Settings, report: Report) -> None:
 
 
 def _overlap(one: str, other: str) -> bool:
-    every = ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
-    return one == other or one in every or other in every
+    return one == other or one in EVERY_HOST or other in EVERY_HOST
 
 
 def _control(settings: Settings, report: Report) -> None:

@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from headway.config.checks import parse_listen
+from headway.config.addresses import parse_listen
 from headway.config.model import Provider, Settings
 from headway.config.presets import PRESETS
 from headway.kernel import limits
