@@ -27,7 +27,7 @@ from headway.gateway.listener import new_loop, serve
 from headway.gateway.live import Live
 from headway.gateway.services import Services
 from headway.gateway.state import GatewayState
-from headway.gateway.upstream_aiohttp import AiohttpUpstream
+from headway.gateway.upstream_http1 import Http1Upstream
 from headway.kernel.errors import ConfigError
 from headway.kernel.instants import mono_ns, wall_ms
 from headway.kernel.logs import setup
@@ -59,7 +59,7 @@ class GatewayProcess:
             on_closed=lambda: _poke(loop, self.link),
         )
         self.metrics.watch_spool(self.spool.stats)
-        self.upstream = AiohttpUpstream()
+        self.upstream = Http1Upstream()
         self.services = Services(
             gateway=self.name,
             upstream=self.upstream,
