@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["ListenerCounters", "bind", "new_loop", "serve"]
 
 _CUT_WAIT_S = 1.0
+_FLUSH_S = 0.05
 
 
 def new_loop() -> asyncio.AbstractEventLoop:
@@ -150,8 +151,11 @@ async def serve(
 
 
 async def _cut(server: _Server) -> None:
-    """End what outlived the drain: its tasks were cancelled, its connections are reset."""
-    for connection in list(server.server_state.connections):
-        cast("GuardedHttp", connection).transport.abort()
+    """End what outlived the drain: its tasks were cancelled and say so where nothing was said yet, then connections are reset."""
     if server.server_state.tasks:
         await asyncio.wait(server.server_state.tasks, timeout=_CUT_WAIT_S)
+    for connection in list(server.server_state.connections):
+        connection.transport.close()
+    await asyncio.sleep(_FLUSH_S)
+    for connection in list(server.server_state.connections):
+        connection.transport.abort()

@@ -6,6 +6,8 @@
 - What goes wrong before an answer began is said in JSON.
 """
 
+import socket
+import struct
 from typing import TYPE_CHECKING, cast
 
 import msgspec
@@ -15,8 +17,17 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-    from uvicorn._types import ASGI3Application, ASGISendEvent, HTTPResponseBodyEvent, HTTPResponseStartEvent
+    from uvicorn._types import (
+        ASGI3Application,
+        ASGIReceiveCallable,
+        ASGISendCallable,
+        ASGISendEvent,
+        HTTPResponseBodyEvent,
+        HTTPResponseStartEvent,
+        Scope,
+    )
 
+_RESET = struct.pack("ii", 1, 0)
 _ANTHROPIC_PATHS = ("/v1/messages", "/anthropic/")
 
 
@@ -89,9 +100,20 @@ class Cycle10(Cycle):
     close_delimited = False
 
     async def run_asgi(self, app: "ASGI3Application") -> None:
-        await super().run_asgi(app)
-        if self.response_started and not self.response_complete:
-            self.transport.abort()  # a reset: a clean close would read as the end of a whole answer
+        async def watched(scope: "Scope", receive: "ASGIReceiveCallable", send: "ASGISendCallable") -> None:
+            try:
+                await app(scope, receive, send)
+            finally:
+                if self.response_started and not self.response_complete:
+                    self._reset_on_close()
+
+        await super().run_asgi(watched)
+
+    def _reset_on_close(self) -> None:
+        """A clean close would read as the end of a whole answer."""
+        sock = self.transport.get_extra_info("socket")
+        if sock is not None and not self.transport.is_closing():
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
 
     async def send(self, message: "ASGISendEvent") -> None:
         if not self.response_started:
