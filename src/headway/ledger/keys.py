@@ -8,6 +8,7 @@ Passwords have few bits, so they get scrypt (RFC 7914), its parameters stored be
 import hashlib
 import hmac
 import os
+import re
 from typing import Final, NamedTuple
 
 from headway.kernel.ids import ID_BODY_CHARS, new_id
@@ -19,7 +20,7 @@ KEY_ID_PREFIX: Final = "key"
 SECRET_BYTES: Final = 20
 SECRET_CHARS: Final = 32
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
-_BODY: Final = frozenset(_ALPHABET)
+_FORM: Final = re.compile(rf"{KEY_PREFIX}_([{_ALPHABET}]{{{ID_BODY_CHARS}}})_([{_ALPHABET}]{{{SECRET_CHARS}}})")
 _NOBODY: Final = bytes(32)
 """What an unknown key is compared with: no secret has this digest."""
 
@@ -56,13 +57,8 @@ def mint(now: WallMs, entropy: bytes | None = None) -> MintedKey:
 
 def parse(text: str) -> ParsedKey | None:
     """Id and secret of a presented key; None when it has not the form of one. Says nothing about whether it is good."""
-    head, _, secret = text.rpartition("_")
-    prefix, _, body = head.partition("_")
-    if prefix != KEY_PREFIX or len(body) != ID_BODY_CHARS or len(secret) != SECRET_CHARS:
-        return None
-    if not (_BODY.issuperset(body) and _BODY.issuperset(secret)):
-        return None
-    return ParsedKey(f"{KEY_ID_PREFIX}_{body}", secret)
+    found = _FORM.fullmatch(text)
+    return ParsedKey(f"{KEY_ID_PREFIX}_{found[1]}", found[2]) if found is not None else None
 
 
 def digest(identifier: str, secret: str) -> bytes:

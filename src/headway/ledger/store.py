@@ -1,10 +1,13 @@
 """The ledger on SQLite (WAL, one file, nothing to install) or Postgres: the same statements, one writer thread, readers on a pool."""
 
 import asyncio
+import contextlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+from alembic.util import CommandError
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.pool import QueuePool
@@ -32,6 +35,7 @@ class Ledger:
 
     def __init__(self, url: URL) -> None:
         self.capabilities = _capabilities(url)
+        _make_private(url)
         self._write_engine = _engine(url, writes=True)
         self._read_engine = _engine(url, writes=False)
         self._offset_ms = 0
@@ -39,10 +43,13 @@ class Ledger:
             migrate(self._write_engine)
         except SQLAlchemyError as error:
             self._dispose()
+            said = str(getattr(error, "orig", None) or type(error).__name__).splitlines()[0]
+            raise LedgerUnavailable(f"the ledger at {shown(url)} cannot be opened: {said}") from error
+        except CommandError as error:
+            self._dispose()
             raise LedgerUnavailable(
-                f"the ledger at {shown(url)} cannot be opened: {error.args[0] if error.args else error}"
+                f"the ledger at {shown(url)} was written by a newer version of Headway; install that version, or restore a copy"
             ) from error
-        _make_private(url)
         self.writer = Writer(self._write_engine)
         self._reader = Reader(self._read_engine)
         self.principals = SqlPrincipals(self.writer, self._reader)
@@ -153,8 +160,11 @@ def _begin(statement: str) -> Callable[[Connection], None]:
 
 
 def _make_private(url: URL) -> None:
+    """Create the file before SQLite does, for this user alone: its WAL takes the same mode. A folder that is not there shows on opening."""
     if url.get_backend_name() == "sqlite" and url.database:
-        Path(url.database).chmod(0o600)
+        with contextlib.suppress(FileNotFoundError):
+            os.close(os.open(url.database, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            Path(url.database).chmod(0o600)
 
 
 def _clock_ms(connection: Connection) -> int:

@@ -1,7 +1,8 @@
 """One thread writes. What arrives while it works is written together, in one transaction, each change under a savepoint of its own.
 
-So a thousand small writes cost a few commits, and one that fails undoes only itself. A change is a plain function of a connection; it may
-be run again when the database asks for that (deadlock, serialization), so it must have no other effect than on the connection.
+So a thousand small writes cost a few commits, and one that fails undoes only itself. Within a transaction changes run in the order of what
+they lock, and those that lock several things run alone: two controls on one Postgres then wait for each other, never in a circle.
+A change is a plain function of a connection; it may be run again when the database asks for that (deadlock, serialization), so it must have no other effect than on the connection.
 """
 
 import asyncio
@@ -27,6 +28,7 @@ _AGAIN: Final = frozenset({"40001", "40P01", "55P03"})
 class _Job:
     change: Callable[[Connection], Any]
     done: "Future[Any]"
+    locks: str | None
 
 
 class Writer:
@@ -41,14 +43,17 @@ class Writer:
         self._closed = False
         self._thread.start()
 
-    async def run(self, change: Callable[[Connection], T]) -> T:
-        """Do ``change`` and wait until it is durable. LedgerBusy when the queue is full, LedgerUnavailable when the store is away."""
-        return await asyncio.wrap_future(self.submit(change))
+    async def run(self, change: Callable[[Connection], T], *, locks: str | None = "") -> T:
+        """Do ``change`` and wait until it is durable. LedgerBusy when the queue is full, LedgerUnavailable when the store is away.
 
-    def submit(self, change: Callable[[Connection], T]) -> "Future[T]":
+        ``locks`` names the row that it takes turns at; None for several, which then has a transaction of its own.
+        """
+        return await asyncio.wrap_future(self.submit(change, locks=locks))
+
+    def submit(self, change: Callable[[Connection], T], *, locks: str | None = "") -> "Future[T]":
         if self._closed:
             raise LedgerUnavailable("the ledger is closed")
-        job = _Job(change, Future())
+        job = _Job(change, Future(), locks)
         try:
             self._jobs.put_nowait(job)
         except queue.Full:
@@ -67,8 +72,10 @@ class Writer:
         while open_still:
             batch, open_still = self._next_batch()
             batch = [job for job in batch if job.done.set_running_or_notify_cancel()]
-            if batch:
-                self._write(batch)
+            if together := [job for job in batch if job.locks is not None]:
+                self._write(sorted(together, key=lambda job: job.locks or ""))
+            for alone in (job for job in batch if job.locks is None):
+                self._write([alone])
 
     def _next_batch(self) -> tuple[list[_Job], bool]:
         first = self._jobs.get()

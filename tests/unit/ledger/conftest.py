@@ -39,7 +39,12 @@ def postgres_url() -> Iterator[str]:
         shutil.chown(folder, user)
     data = folder / "data"
     subprocess.run(
-        [initdb, "-D", data, "-U", "headway", "-A", "trust", "-N", "-E", "UTF8"], check=True, capture_output=True, user=user, cwd=folder, env=_env()
+        [initdb, "-D", data, "-U", "headway", "-A", "trust", "-N", "-E", "UTF8"],
+        check=True,
+        capture_output=True,
+        user=user,
+        cwd=folder,
+        env=_env(),
     )
     options = ["-c", "listen_addresses=", "-c", f"unix_socket_directories={folder}", "-c", "fsync=off", "-c", "shared_buffers=16MB"]
     server = subprocess.Popen(

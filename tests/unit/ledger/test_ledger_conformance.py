@@ -165,7 +165,9 @@ async def test_generations_move_only_when_the_configuration_does(ledger: Ledger,
 
 async def test_the_audit_log_pages_backwards(ledger: Ledger, noon: WallMs) -> None:
     for i in range(5):
-        entry = AuditEntry(id=f"aud_{i}", at_wall_ms=noon + i, actor="ann", action="look", subject=f"s{i % 2}", detail={"n": str(i)})
+        entry = AuditEntry(
+            id=f"aud_{i}", at_wall_ms=noon + i, actor="ann", action="look", subject=f"s{i % 2}", detail={"n": str(i)}
+        )
         await ledger.audit.note(entry)
     newest = await ledger.audit.entries(limit=2)
     assert [e.id for e in newest] == ["aud_4", "aud_3"]
@@ -182,10 +184,16 @@ async def test_what_is_written_survives_and_is_seen_by_another_control(ledger: L
         await ledger.keys.revoke(record.id, actor="x", now=noon)
         assert (await other.keys.since(before.version)).removed == (record.id,)
         names = [f"n{i}" for i in range(8)]
-        made = [led.principals.create(PrincipalKind.USER, name, Role.VIEWER, actor="x", now=noon) for name in names for led in (ledger, other)]
+        made = [
+            led.principals.create(PrincipalKind.USER, name, Role.VIEWER, actor="x", now=noon)
+            for name in names
+            for led in (ledger, other)
+        ]
         results = await asyncio.gather(*made, return_exceptions=True)
         assert sum(isinstance(r, Taken) for r in results) == len(names), "each name once, whoever was first"
-        generations = [led.generations.add(f"d{i}", {"i": str(i)}, path="", actor="x", now=noon) for i in range(5) for led in (ledger, other)]
+        generations = [
+            led.generations.add(f"d{i}", {"i": str(i)}, path="", actor="x", now=noon) for i in range(5) for led in (ledger, other)
+        ]
         numbers = {g.number for g in await asyncio.gather(*generations)}
         assert numbers == set(range(1, len(numbers) + 1)), "numbers have no gaps and no doubles"
     finally:

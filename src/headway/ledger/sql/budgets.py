@@ -38,7 +38,7 @@ class SqlBudgets(Store):
                 back += _restate(connection, spec, active=spec.id in named, source=FROM_SETTINGS, now=now)
             return back
 
-        return await self._writer.run(change)
+        return await self._writer.run(change, locks=None)
 
     async def set_one(self, spec: BudgetSpec, *, active: bool = True, actor: str, now: WallMs) -> Sequence[LeaseAt]:
         def change(connection: Connection) -> list[LeaseAt]:
@@ -52,7 +52,7 @@ class SqlBudgets(Store):
             )
             return _restate(connection, spec, active=active, source=FROM_LEDGER, now=now)
 
-        return await self._writer.run(change)
+        return await self._writer.run(change, locks=spec.id)
 
     async def states(self, now: WallMs) -> Sequence[BudgetState]:
         def read(connection: Connection) -> list[BudgetState]:
@@ -68,20 +68,21 @@ class SqlBudgets(Store):
 
     async def grant(self, budget: str, amount: int, *, gateway: str, request: str, now: WallMs) -> Granted:
         lease = new_id("lea", now)
-        return await self._writer.run(lambda c: _grant(c, budget, amount, lease, gateway, request, now))
+        return await self._writer.run(lambda c: _grant(c, budget, amount, lease, gateway, request, now), locks=budget)
 
     async def give_back(self, lease: str, spent: int, *, final: bool, now: WallMs) -> LeaseRecord | None:
-        def change(connection: Connection) -> LeaseRecord | None:
-            at = _place_of(connection, lease)
-            if at is None:
-                return None
+        at = await self._reader.run(lambda c: _place_of(c, lease))
+        if at is None:
+            return None
+
+        def change(connection: Connection) -> LeaseRecord:
             state = _locked(connection, *at)
             record = _lease(connection, lease)
             return _store(
                 connection, rules.returned(state, record, spent) if final else rules.reported(state, record, spent, now), record
             )
 
-        return await self._writer.run(change)
+        return await self._writer.run(change, locks=at[0])
 
     async def hello(self, gateway: str, open_leases: Sequence[str], *, said_wall_ms: WallMs, now: WallMs) -> Sequence[str]:
         def change(connection: Connection) -> list[str]:
@@ -95,13 +96,13 @@ class SqlBudgets(Store):
             good = {record.id for record in mine if not record.closing}
             return [lease for lease in open_leases if lease not in good]
 
-        return await self._writer.run(change)
+        return await self._writer.run(change, locks=None)
 
     async def expire(self, now: WallMs) -> Sequence[LeaseRecord]:
         def change(connection: Connection) -> list[LeaseRecord]:
             return _expire(connection, _leases(connection, and_(_l.c.state == LeaseState.OPEN, _l.c.expires_wall_ms <= now)))
 
-        return await self._writer.run(change)
+        return await self._writer.run(change, locks=None)
 
     async def unsettled(self, gateway: str, granted_before: WallMs) -> Sequence[LeaseRecord]:
         running = select(_b.c.period).distinct()
@@ -128,7 +129,7 @@ class SqlBudgets(Store):
                     changed.append(after)
             return changed
 
-        return await self._writer.run(change)
+        return await self._writer.run(change, locks=None)
 
 
 def _grant(connection: Connection, budget: str, amount: int, lease: str, gateway: str, request: str, now: WallMs) -> Granted:
