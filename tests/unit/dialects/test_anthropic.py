@@ -376,6 +376,21 @@ def test_error_bodies_and_events() -> None:
 
 
 @pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (UpstreamFailed("x"), "api_error"),
+        (UpstreamFailed("x", status=400, code="context_length_exceeded"), "invalid_request_error"),
+        (UpstreamFailed("x", status=429, code="insufficient_quota"), "billing_error"),
+        (UpstreamFailed("x", status=429, code="slow_down"), "rate_limit_error"),
+        (UpstreamFailed("x", status=418, code="teapot"), "api_error"),
+        (UpstreamFailed("x", status=529, code="overloaded_error"), "overloaded_error"),
+    ],
+)
+def test_a_providers_refusal_keeps_its_meaning(error: UpstreamFailed, kind: str) -> None:
+    assert json.loads(A.error_body(error, request_id="r"))["error"]["type"] == kind
+
+
+@pytest.mark.parametrize(
     ("text", "found"),
     [
         (b'{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}', ("overloaded_error", "Overloaded")),
@@ -435,6 +450,12 @@ def test_hosted_blocks_of_an_answer_are_passed_over() -> None:
 def test_what_is_no_answer_is_the_upstreams_fault(text: bytes) -> None:
     with pytest.raises(UpstreamFailed):
         A.decode_answer(text)
+
+
+def test_an_error_with_status_200_is_told_as_one() -> None:
+    with pytest.raises(UpstreamFailed, match="Overloaded") as failed:
+        A.decode_answer(b'{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}')
+    assert failed.value.reason == "overloaded_error"
 
 
 @pytest.mark.parametrize(

@@ -256,6 +256,16 @@ def test_error_bodies_and_events() -> None:
     assert (last["type"], last["response"]["status"], last["response"]["error"]["message"]) == ("response.failed", "failed", "full")
 
 
+def test_the_error_event_can_name_the_response_that_it_ends() -> None:
+    responses = OpenAIResponses()
+    watcher = R.watcher(R.scan(body()))
+    watcher.feed(sse(*EVENTS[:14]))
+    first, last = (
+        json.loads(part.split(b"data: ")[1]) for part in responses.error_event(Overloaded("full"), watcher.seen).split(b"\n\n")[:2]
+    )
+    assert (first["sequence_number"], last["sequence_number"], last["response"]["id"]) == (14, 15, "resp_1")
+
+
 @pytest.mark.parametrize(
     ("text", "found"),
     [
@@ -329,6 +339,7 @@ def test_stop_reasons_both_ways(fields: dict[str, Any], stop: StopReason) -> Non
     [
         (b"{}", "object"),
         (b"<html>", "JSON"),
+        (b'{"error":{"message":"too long","type":"invalid_request_error"}}', "too long"),
         (json.dumps(ANSWER | {"status": "failed", "error": {"code": "server_error", "message": "broken"}}).encode(), "broken"),
         (json.dumps(ANSWER | {"status": "in_progress"}).encode(), "not finished"),
     ],

@@ -6,6 +6,7 @@ import msgspec
 
 from headway.calls.conversation import Answer, Part, Refusal, StopReason, Text, Thinking, ToolUse, Usage
 from headway.gateway.dialects.anthropic_encode import tool_id, tool_input
+from headway.gateway.dialects.openai_chat_answer import failure
 from headway.gateway.dialects.reading import Fields
 from headway.gateway.dialects.reasoning import is_redacted, signature_for_anthropic_caller
 from headway.kernel.errors import CallError, UpstreamFailed
@@ -60,9 +61,31 @@ _OWN_KINDS = frozenset(
     )
 )
 
+_OF_STATUS: dict[int, str] = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    402: "billing_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    422: "invalid_request_error",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    504: "timeout_error",
+    529: "overloaded_error",
+}
 
-def error_type(kind: str) -> str:
-    return kind if kind in _OWN_KINDS else _KINDS.get(kind, "api_error")
+
+def error_type(kind: str, status: int | None = None) -> str:
+    """Anthropic's word for another dialect's kind of error, else for the HTTP status that came with it."""
+    return kind if kind in _OWN_KINDS else _KINDS.get(kind) or _OF_STATUS.get(status or 0, "api_error")
+
+
+def type_of(error: CallError) -> str:
+    """The kind of an error of ours; of a provider's refusal handed on with its own status, what its kind or status stands for."""
+    if error.http_status == error.status:
+        return error.anthropic_type
+    return error_type(error.reason, error.http_status)
 
 
 def stop_reason(stop: StopReason, *, used_tool: bool) -> str:
@@ -139,6 +162,9 @@ def message_id(id: str) -> str:
 
 def decode_answer(body: bytes) -> Answer:
     top = Fields.parse(body, "the provider's answer", UpstreamFailed)
+    if "error" in top:
+        kind, reason, _ = failure(body)
+        raise UpstreamFailed(reason, code=kind or None)
     if top.maybe("type", str) != "message":
         raise top.wrong("type", 'expected "message": this is no answer of the Messages API')
     reason = top.text("stop_reason")
@@ -206,4 +232,4 @@ def error_object(kind: str, message: str) -> Json:
 
 
 def error_body(error: CallError, *, request_id: str) -> bytes:
-    return msgspec.json.encode({**error_object(error.anthropic_type, error.message), "request_id": request_id})
+    return msgspec.json.encode({**error_object(type_of(error), error.message), "request_id": request_id})

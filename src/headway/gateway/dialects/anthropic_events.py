@@ -25,7 +25,7 @@ from headway.calls.conversation import (
     ToolUse,
     Usage,
 )
-from headway.gateway.dialects.anthropic_answer import encode_usage, error_object, error_type, message_id, stop_reason
+from headway.gateway.dialects.anthropic_answer import encode_usage, error_object, error_type, message_id, stop_reason, type_of
 from headway.gateway.dialects.anthropic_encode import tool_id
 from headway.gateway.dialects.reasoning import signature_for_anthropic_caller
 from headway.gateway.dialects.sse import write
@@ -81,7 +81,7 @@ class AnthropicEncoder:
                 return self._finish(delta)
             case Failed():
                 self._over = True
-                return _event(error_object(error_type(delta.kind), delta.message))
+                return _event(error_object(error_type(delta.kind, delta.status), delta.message))
             case Alive():
                 return PING
 
@@ -96,7 +96,7 @@ class AnthropicEncoder:
         if self._started:
             return b""
         self._started = True
-        known = usage if usage is not None and usage.input_tokens is not None else Usage(input_tokens=_estimate(self._conversation))
+        known = usage if usage is not None and usage.input_tokens else Usage(input_tokens=_estimate(self._conversation))
         figures = encode_usage(known)
         figures["output_tokens"] = max(figures["output_tokens"], 1)
         message: Json = {
@@ -130,7 +130,7 @@ class AnthropicEncoder:
         block.waiting.append(delta.text)
         if block is next(iter(self._blocks.values())):
             return self._flush(block)
-        self._waiting_bytes += len(delta.text)
+        self._waiting_bytes += len(delta.text.encode())
         if self._waiting_bytes > INTERLEAVED_BYTES_MAX:
             raise UpstreamFailed(f"The provider interleaved more than {INTERLEAVED_BYTES_MAX} bytes of parts.", code="interleaved")
         return b""
@@ -253,4 +253,4 @@ PING = write(b'{"type": "ping"}', "ping")
 
 
 def error_event(error: CallError) -> bytes:
-    return _event(error_object(error.anthropic_type, error.message))
+    return _event(error_object(type_of(error), error.message))

@@ -4,7 +4,7 @@
 from headway.calls.conversation import Answer, Conversation, DialectName
 from headway.gateway.dialects import responses_answer, responses_events
 from headway.gateway.dialects import scan as json_scan
-from headway.gateway.dialects.openai_chat_answer import failure
+from headway.gateway.dialects.openai_chat_answer import error_object, failure
 from headway.gateway.dialects.port import Scan, Seen, StreamDecoder, StreamEncoder, Watcher
 from headway.gateway.dialects.responses_decode import decode_request
 from headway.gateway.dialects.responses_encode import encode_request
@@ -68,7 +68,7 @@ class OpenAIResponses:
 
     def error_body(self, error: CallError, *, request_id: str) -> bytes:
         """The dialect has no place for a request id in the body; it stands in a header."""
-        return responses_answer.error_body(error)
+        return json_scan.dump({"error": error_object(error)})
 
     def error_event(self, error: CallError, seen: Seen | None = None) -> bytes:
         """``error`` and then ``response.failed``; with ``seen`` the latter names the response that it ends."""

@@ -1,13 +1,14 @@
-"""Whole answers of OpenAI's Responses dialect, and what whole and streamed answers share: items, usage, status, errors."""
+"""Whole answers of OpenAI's Responses dialect, and what whole and streamed answers share: items, usage, status."""
 
 from typing import Any
 
 import msgspec
 
 from headway.calls.conversation import Answer, Part, Refusal, StopReason, Text, Thinking, ToolUse, Usage
+from headway.gateway.dialects import openai_chat_answer
 from headway.gateway.dialects.reading import Fields
 from headway.gateway.dialects.reasoning import encrypted_for_openai_caller
-from headway.kernel.errors import CallError, UpstreamFailed
+from headway.kernel.errors import UpstreamFailed
 
 Json = dict[str, Any]
 
@@ -30,6 +31,9 @@ _REASONS: dict[StopReason, str | None] = {
 
 def decode_answer(body: bytes) -> Answer:
     top = Fields.parse(body, "the provider's answer", UpstreamFailed)
+    if "error" in top and top.text("object") != "response":
+        kind, message, _ = openai_chat_answer.failure(body)
+        raise UpstreamFailed(message, code=kind or None)
     if top.maybe("object", str) != "response":
         raise top.wrong("object", 'expected "response": this is no answer of the Responses API')
     status = top.text("status")
@@ -231,12 +235,3 @@ def reasoning_item(id: str, status: str, part: Thinking) -> Json:
     if encrypted := encrypted_for_openai_caller(part):
         item["encrypted_content"] = encrypted
     return item
-
-
-# --- errors --------------------------------------------------------------------------------------------------------------
-
-
-def error_body(error: CallError) -> bytes:
-    return msgspec.json.encode(
-        {"error": {"message": error.message, "type": error.openai_type, "param": error.param, "code": error.reason}}
-    )

@@ -22,6 +22,7 @@ from headway.calls.conversation import (
     Thinking,
     ToolUse,
 )
+from headway.gateway.dialects.openai_chat_answer import error_object
 from headway.gateway.dialects.responses_answer import (
     call_item,
     encode_usage,
@@ -87,12 +88,12 @@ class ResponsesEncoder:
             case Finished():
                 return self._finish(delta)
             case Failed():
-                return self._fail(_error_fields(delta.kind, delta.kind, delta.message))
+                return self._fail(_error_fields(delta.kind, _CODES.get(delta.kind, delta.kind), delta.message))
             case Alive():
                 return PING
 
     def error(self, error: CallError) -> bytes:
-        return b"" if self._over else self._fail(_error_fields(error.openai_type, error.reason, error.message, error.param))
+        return b"" if self._over else self._fail(error_object(error))
 
     def _event(self, name: str, /, **fields: Any) -> bytes:
         body = {"type": name, "sequence_number": self._sequence, **fields}
@@ -208,6 +209,17 @@ class ResponsesEncoder:
         return out + self._event("response.failed", response=self._response("failed", error=shown))
 
 
+# Anthropic's kinds in the words that OpenAI's clients decide on.
+_CODES = {
+    "api_error": "server_error",
+    "authentication_error": "invalid_api_key",
+    "billing_error": "insufficient_quota",
+    "not_found_error": "model_not_found",
+    "overloaded_error": "server_is_overloaded",
+    "rate_limit_error": "rate_limit_exceeded",
+    "timeout_error": "server_error",
+}
+
 _DELTAS = {
     "text": "response.output_text.delta",
     "refusal": "response.refusal.delta",
@@ -244,8 +256,8 @@ def _whole(item: _Item) -> Json:
     return message_item(item.id, "completed", [_said(item.kind, item.text)])
 
 
-def _error_fields(kind: str, code: str, message: str, param: str | None = None) -> Json:
-    return {"type": kind, "code": code, "message": message, "param": param}
+def _error_fields(kind: str, code: str, message: str) -> Json:
+    return {"type": kind, "code": code, "message": message, "param": None}
 
 
 def _both_forms(error: Json) -> Json:
@@ -259,8 +271,7 @@ PING = b": ping\n"
 
 def error_event(error: CallError, *, id: str = "", sequence: int = 0) -> bytes:
     """What ends a stream that passed through. ``id`` and ``sequence`` are of the response on its way, where known."""
-    fields = _error_fields(error.openai_type, error.reason, error.message, error.param)
-    first = {"type": "error", "sequence_number": sequence, **_both_forms(fields)}
+    first = {"type": "error", "sequence_number": sequence, **_both_forms(error_object(error))}
     shown = response(
         id=response_id(id),
         model="",
