@@ -1,6 +1,7 @@
 """``headway check``: every value with its origin, what is wrong, and whether this machine is ready to serve."""
 
 import os
+import textwrap
 import time
 from pathlib import Path
 from typing import Final
@@ -8,7 +9,7 @@ from typing import Final
 import click
 import msgspec
 
-from headway.cli.common import config_option, emit, json_option, table
+from headway.cli.common import WIDTH, config_option, emit, json_option, table
 from headway.cli.state import answers
 from headway.cli.trouble import DONE, NOT_AS_WANTED, UNUSABLE
 from headway.config.addresses import port_problem, reach
@@ -89,7 +90,12 @@ def _print(loaded: Loaded, findings: list[Finding], show_all: bool) -> None:
     for warning in loaded.warnings:
         click.echo(f"warning: {warning}")
     click.echo("")
-    table(("", "subject", "found"), [("ok" if one.ok else "NO", one.subject, one.detail) for one in findings])
+    width = max(len(one.subject) for one in findings)
+    for one in findings:
+        start = f"{'ok' if one.ok else 'NO'}  {one.subject:<{width}}  "
+        click.echo(
+            textwrap.fill(one.detail, WIDTH, initial_indent=start, subsequent_indent=" " * len(start), break_on_hyphens=False)
+        )
 
 
 def _text(value: object) -> str:

@@ -30,6 +30,7 @@ COMMANDS: Final = {
     "budgets": Place("headway.cli.budgets", "See what is spent, lent and left."),
     "config": Place("headway.cli.config", "Show the configuration in force; load the file again."),
     "feedback": Place("headway.cli.feedback", "Say what became of an answer."),
+    "demo": Place("headway.cli.demo", "Try it on a scripted model, then on a small real one."),
     "model": Place("headway.cli.model", "Build and start the local model of a checkout."),
 }
 
