@@ -13,7 +13,8 @@ from headway.gateway.app import Watch
 from headway.gateway.desk import Desk
 from headway.gateway.dialects.registry import REGISTRY
 from headway.gateway.families import GatewayMetrics
-from headway.gateway.flow import Flow, Headers, Inbound
+from headway.gateway.flow import Flow, Inbound
+from headway.gateway.heads import Headers
 from headway.gateway.live import Live
 from headway.gateway.pipeline import Pipeline
 from headway.gateway.services import Services

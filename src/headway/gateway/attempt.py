@@ -12,7 +12,7 @@ from headway.calls.model import Arrived, AttemptStarted, Chunk, Closed, Head, Ou
 from headway.estate.reliability.failover import Failure, Tried
 from headway.gateway.dialects.port import Dialect, Seen
 from headway.gateway.flow import Flow, PassedError, Track
-from headway.gateway.heads import passed_headers, ratelimits, retry_after_ms, upstream_headers
+from headway.gateway.heads import read_head, retry_after_ms, upstream_headers
 from headway.gateway.live import Target
 from headway.gateway.relay import PassRelay, Relay, TranslateRelay, deltas_of, failure_in
 from headway.gateway.services import Services
@@ -82,7 +82,12 @@ async def _exchange(services: Services, flow: Flow, track: Track, *, ask: bool =
     request = UpstreamRequest(
         method="POST",
         url=endpoint.url(services.dialects[dialect].path, target.model),
-        headers=upstream_headers(flow, endpoint.headers(track.started), dialect, stream=scan.stream),
+        headers=upstream_headers(
+            endpoint.headers(track.started),
+            dialect,
+            stream=scan.stream,
+            caller=flow.inbound.headers if flow.wire is Wire.BYTES else None,
+        ),
         body=body,
         timeouts=endpoint.provider.timeouts,
         remaining_ms=remaining_ms(flow),
@@ -94,7 +99,7 @@ async def _exchange(services: Services, flow: Flow, track: Track, *, ask: bool =
         note_head(services, flow, track, exchange)
         if exchange.status >= 400:
             return await _refused(services, flow, track, exchange, services.dialects[dialect])
-        if scan.stream and _is_stream(exchange):
+        if scan.stream and track.told.is_stream:
             relay = _relay(services, flow, dialect)
             return await _relay_stream(services, flow, track, exchange, relay)
         return await _relay_whole(services, flow, track, exchange, services.dialects[dialect])
@@ -195,16 +200,11 @@ async def _admit(services: Services, flow: Flow, track: Track) -> None:
 
 def note_head(services: Services, flow: Flow, track: Track, exchange: Exchange) -> None:
     track.status, track.head, track.connected = exchange.status, exchange.head_at, exchange.connected_at
-    headers = exchange.headers
-    for name, value in headers:
-        if name in ("x-request-id", "request-id"):
-            track.upstream_request = value[:200]
-        elif name == "openai-processing-region" or name == "x-ms-region":
-            track.region = value[:100]
-    track.ratelimit = ratelimits(list(headers))
+    track.told = told = read_head(exchange.headers)
+    track.upstream_request, track.region, track.ratelimit = told.request_id, told.region, told.ratelimit
     if services.desk.active:
         services.desk.tell(
-            Head(call=flow.call, endpoint=track.target.endpoint.name, status=exchange.status, headers=tuple(headers)),
+            Head(call=flow.call, endpoint=track.target.endpoint.name, status=exchange.status, headers=tuple(exchange.headers)),
             exchange.head_at,
         )
 
@@ -227,14 +227,14 @@ async def _refused(services: Services, flow: Flow, track: Track, exchange: Excha
     )
     if flow.wire is Wire.BYTES and body:
         content_type = dict(headers).get("content-type", "application/json")
-        passed = [(b"content-type", content_type.encode("latin-1", "replace")), *passed_headers(headers)]
+        passed = [(b"content-type", content_type.encode("latin-1", "replace")), *track.told.passed]
         flow.passed_error = PassedError(exchange.status, passed, body)
     should = None if told is None else told == "true"
     return Tried(failure=Failure.STATUS, status=exchange.status, retry_after_ms=track.retry_after_ms, should_retry=should)
 
 
 async def _relay_stream(services: Services, flow: Flow, track: Track, exchange: Exchange, relay: Relay) -> Tried:
-    flow.head = (200, STREAM_HEAD + passed_headers(list(exchange.headers)))
+    flow.head = (200, STREAM_HEAD + track.told.passed)
     seen, feed = relay.seen, relay.feed
     watched = services.desk.wants_chunks or flow.recorded_answer is not None
     error: CallError | None = None
@@ -272,7 +272,6 @@ async def _relay_whole(services: Services, flow: Flow, track: Track, exchange: E
     assert flow.scan is not None
     body = await exchange.read(ANSWER_BYTES_MAX)
     track.first_token = mono_ns()
-    headers = list(exchange.headers)
     if flow.wire is Wire.BYTES and not flow.scan.stream:
         seen = dialect.see_answer(body)
         out = body
@@ -290,7 +289,7 @@ async def _relay_whole(services: Services, flow: Flow, track: Track, exchange: E
         out = _encoded(flow, answer)
     _note_seen(flow, track, seen)
     content = STREAM_HEAD if flow.scan.stream else [(b"content-type", b"application/json")]
-    flow.head = (exchange.status, content + passed_headers(headers))
+    flow.head = (exchange.status, content + track.told.passed)
     if flow.recorded_answer is not None:
         flow.recorded_answer.append(body)
     if services.desk.wants_chunks:
@@ -381,7 +380,3 @@ def upstream_call_error(flow: Flow, error: UpstreamError) -> CallError:
 
 def remaining_ms(flow: Flow) -> float | None:
     return None if flow.deadline is None else ms_between(mono_ns(), flow.deadline)
-
-
-def _is_stream(exchange: Exchange) -> bool:
-    return any(name == "content-type" and value.startswith("text/event-stream") for name, value in exchange.headers)

@@ -10,13 +10,12 @@ from headway.estate.reliability.failover import Tried
 from headway.facts.model import SegmentFact
 from headway.gateway.budgets import NOTHING_RESERVED, Reservation
 from headway.gateway.dialects.port import Dialect, Scan
+from headway.gateway.heads import NOTHING_TOLD, Headers, Told
 from headway.gateway.live import Live, Route, Target
 from headway.gateway.relay import Relay
 from headway.kernel.errors import CallError
 from headway.kernel.instants import MonoNs, WallMs
 from headway.kernel.limits import TOKEN_TIMES_MAX
-
-Headers = list[tuple[bytes, bytes]]
 
 
 @dataclass(slots=True)
@@ -93,6 +92,7 @@ class Track:
     chunks: int = 0
     retry_after_ms: int | None = None
     ratelimit: str = ""
+    told: Told = NOTHING_TOLD
 
     def saw_read(self, now: int) -> None:
         self.chunks += 1

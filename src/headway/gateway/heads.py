@@ -4,11 +4,13 @@ Hop-by-hop headers never pass. No value of a caller reaches an upstream head unl
 """
 
 import re
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, NamedTuple
 
 from headway.calls.conversation import DialectName
-from headway.gateway.flow import Flow, Headers
 from headway.kernel.errors import BadRequest, CallError
+
+Headers = list[tuple[bytes, bytes]]
 
 _BETA: Final = re.compile(rb"[A-Za-z0-9._,= -]{1,200}")
 _CALLER_HEADERS: Final[dict[DialectName, tuple[tuple[bytes, str], ...]]] = {
@@ -28,19 +30,19 @@ _PASSED_PREFIXES: Final = (
 )
 _RATELIMIT_PREFIXES: Final = ("x-ratelimit-", "anthropic-ratelimit-", "retry-after")
 _RATELIMIT_CHARS_MAX: Final = 2_000
+_REQUEST_IDS: Final = ("x-request-id", "request-id")
+_ID_CHARS_MAX: Final = 200
 JSON_HEADERS: Final = (("accept", "application/json"), ("content-type", "application/json"))
 STREAM_HEADERS: Final = (("accept", "text/event-stream"), ("content-type", "application/json"))
 USER_AGENT: Final = (("user-agent", "headway"),)
 
 
 def upstream_headers(
-    flow: Flow, own: tuple[tuple[str, str], ...], dialect: DialectName, *, stream: bool
+    own: tuple[tuple[str, str], ...], dialect: DialectName, *, stream: bool, caller: dict[bytes, bytes] | None
 ) -> tuple[tuple[str, str], ...]:
-    """Complete but for host and content-length. The caller's beta headers pass only to their own dialect."""
+    """Complete but for host and content-length. ``caller``: the caller's headers where it speaks this dialect, for its beta headers."""
     base = (STREAM_HEADERS if stream else JSON_HEADERS) + USER_AGENT + own
-    if dialect is not flow.dialect.name:
-        return base
-    return base + caller_headers(flow.inbound.headers, dialect, {n for n, _ in own})
+    return base if caller is None else base + caller_headers(caller, dialect, {n for n, _ in own})
 
 
 def caller_headers(headers: dict[bytes, bytes], dialect: DialectName, _taken: set[str]) -> tuple[tuple[str, str], ...]:
@@ -57,27 +59,42 @@ def caller_headers(headers: dict[bytes, bytes], dialect: DialectName, _taken: se
     return out
 
 
-def passed_headers(upstream: tuple[tuple[str, str], ...] | list[tuple[str, str]]) -> Headers:
+class Told(NamedTuple):
+    """What an upstream's head tells: of itself, and to the caller."""
+
+    passed: Headers
     """The allow-list of what a provider's answer may tell the caller."""
-    return [
-        (name.encode("latin-1"), value.encode("latin-1", "replace"))
-        for name, value in upstream
-        if name.startswith(_PASSED_PREFIXES)
-    ]
+    content_type: str
+    request_id: str
+    region: str
+    ratelimit: str
+
+    @property
+    def is_stream(self) -> bool:
+        return self.content_type.startswith("text/event-stream")
 
 
-def ratelimits(upstream: tuple[tuple[str, str], ...] | list[tuple[str, str]]) -> str:
-    return ";".join(f"{n}={v}" for n, v in upstream if n.startswith(_RATELIMIT_PREFIXES))[:_RATELIMIT_CHARS_MAX]
+NOTHING_TOLD: Final = Told([], "", "", "", "")
 
 
-def own_headers(flow: Flow) -> Headers:
-    """What every answer carries: the call, who answered, by which generation, and what was lost on the way."""
-    out: Headers = [(b"x-headway-call", flow.call.encode()), (b"x-headway-generation", flow.live.generation_bytes)]
-    if flow.tracks:
-        out.append((b"x-headway-answered", flow.tracks[-1].target.name.encode("ascii", "replace")))
-    if flow.lost:
-        out.append((b"x-headway-lost", ",".join(flow.lost)[:1_000].encode("ascii", "replace")))
-    return out
+def read_head(headers: Sequence[tuple[str, str]]) -> Told:
+    """One walk over an upstream's headers (lower-case names)."""
+    passed: Headers = []
+    content_type = request_id = region = ratelimit = ""
+    for name, value in headers:
+        if name == "content-type":
+            content_type = value
+        elif name.startswith(_PASSED_PREFIXES):
+            passed.append((name.encode("latin-1"), value.encode("latin-1", "replace")))
+            if name in _REQUEST_IDS:
+                request_id = value[:_ID_CHARS_MAX]
+            elif name.startswith(_RATELIMIT_PREFIXES):
+                ratelimit = f"{ratelimit};{name}={value}" if ratelimit else f"{name}={value}"
+            elif name == "openai-processing-region":
+                region = value[:_ID_CHARS_MAX]
+        elif name == "x-ms-region":
+            region = value[:_ID_CHARS_MAX]
+    return Told(passed, content_type, request_id, region, ratelimit[:_RATELIMIT_CHARS_MAX])
 
 
 def refusal_headers(error: CallError) -> Headers:
@@ -89,7 +106,7 @@ def refusal_headers(error: CallError) -> Headers:
     return out
 
 
-def retry_after_ms(headers: tuple[tuple[str, str], ...] | list[tuple[str, str]]) -> int | None:
+def retry_after_ms(headers: Sequence[tuple[str, str]]) -> int | None:
     """Milliseconds from ``retry-after-ms`` or ``retry-after`` in seconds; a date or nonsense counts as absent."""
     found: int | None = None
     for name, value in headers:

@@ -14,7 +14,7 @@ from headway.gateway.attempt import note_head, remaining_ms, upstream_call_error
 from headway.gateway.dialects.port import Scan
 from headway.gateway.dialects.scan import dump, read_str, replace, spans, splice
 from headway.gateway.flow import Flow, Track
-from headway.gateway.heads import caller_headers, passed_headers
+from headway.gateway.heads import caller_headers
 from headway.gateway.live import Live, Target
 from headway.gateway.services import Services
 from headway.gateway.upstream import UpstreamError, UpstreamRequest
@@ -110,8 +110,8 @@ async def send(services: Services, flow: Flow, target: Target) -> None:
         exchange = await services.upstream.exchange(request)
         try:
             note_head(services, flow, track, exchange)
-            content_type = dict(exchange.headers).get("content-type", "application/octet-stream")
-            head = [(b"content-type", content_type.encode("latin-1", "replace")), *passed_headers(list(exchange.headers))]
+            content_type = track.told.content_type or "application/octet-stream"
+            head = [(b"content-type", content_type.encode("latin-1", "replace")), *track.told.passed]
             if content_type.startswith("application/json"):
                 body = await exchange.read(ANSWER_BYTES_MAX)
                 _note_usage(flow, track, body)

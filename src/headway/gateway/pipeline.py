@@ -21,14 +21,14 @@ from headway.gateway import opaque, subcalls
 from headway.gateway.attempt import try_once
 from headway.gateway.estimate import prefix_hashes
 from headway.gateway.flow import Flow, Inbound, Reply
-from headway.gateway.heads import own_headers, refusal_headers
+from headway.gateway.heads import refusal_headers
 from headway.gateway.identify import identify
 from headway.gateway.live import Live, Route
 from headway.gateway.record import record
 from headway.gateway.relay import deltas_of
 from headway.gateway.reserving import reserve
 from headway.gateway.services import Services
-from headway.gateway.writing import commit, flush_held
+from headway.gateway.writing import commit, flush_held, own_headers
 from headway.kernel.errors import CallError, DeadlineExceeded, Draining, Overloaded, UpstreamFailed
 from headway.kernel.instants import after_ms, mono_ns, ms_between, wall_ms
 from headway.kernel.limits import CALLS_IN_FLIGHT_MAX
@@ -57,7 +57,7 @@ class Pipeline:
     ) -> None:
         """One call from its bytes to its record. Never raises for what a caller or an upstream does."""
         services = self.services
-        flow = Flow(services.new_call_id(), inbound, reply, services.dialects[dialect], live)
+        flow = Flow(services.new_call_id(inbound.started_wall), inbound, reply, services.dialects[dialect], live)
         flow.task = watch.task
         watch.on_gone = lambda: flow.interrupt("gone")
         services.in_flight[flow.call] = flow

@@ -8,7 +8,8 @@ from typing import Any, Protocol
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
-from headway.gateway.flow import Headers, Reply
+from headway.gateway.flow import Reply
+from headway.gateway.heads import Headers
 from headway.gateway.listener_cycle import Cycle, Cycle10
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]

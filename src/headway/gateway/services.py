@@ -15,8 +15,8 @@ from headway.gateway.families import GatewayMetrics
 from headway.gateway.flow import Flow
 from headway.gateway.live import Live
 from headway.gateway.upstream import Upstream
-from headway.kernel.ids import new_id
-from headway.kernel.instants import wall_ms
+from headway.kernel.ids import IdSource
+from headway.kernel.instants import WallMs
 
 
 class FactSink(Protocol):
@@ -52,4 +52,4 @@ class Services:
     live: Live | None = None
     in_flight: dict[str, Flow] = field(default_factory=dict)
     draining: bool = False
-    new_call_id: Callable[[], str] = lambda: new_id("call", wall_ms())
+    new_call_id: Callable[[WallMs], str] = field(default_factory=lambda: IdSource("call"))

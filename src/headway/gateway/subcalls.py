@@ -9,7 +9,8 @@ from headway.calls.conversation import Conversation, Message, Role, Text, Usage
 from headway.calls.model import Closed, Outcome, SubCall
 from headway.estate.reliability.failover import Failure
 from headway.gateway import attempt, reserving
-from headway.gateway.flow import Caller, Flow, Headers, Inbound
+from headway.gateway.flow import Caller, Flow, Inbound
+from headway.gateway.heads import Headers
 from headway.gateway.live import Route, Target
 from headway.gateway.record import record
 from headway.gateway.services import Services
@@ -107,7 +108,9 @@ def _flow(services: Services, parent: Flow, effect: SubCall) -> Flow:
         step=parent.caller.step,
         scopes=(f"tenant:{charge_to}",),
     )
-    flow = Flow(services.new_call_id(), inbound, Discard(), codec, parent.live, origin=spec.origin, parent=parent.call)
+    flow = Flow(
+        services.new_call_id(inbound.started_wall), inbound, Discard(), codec, parent.live, origin=spec.origin, parent=parent.call
+    )
     flow.charged_to, flow.caller, flow.deadline = charge_to, caller, parent.deadline
     assert parent.route is not None
     flow.route = Route(feature=parent.route.feature, groups=((_target(parent),),))

@@ -7,8 +7,8 @@ since a release may come from a timer while the stream's own task waits for the 
 import asyncio
 
 from headway.facts.model import SegmentFact
-from headway.gateway.flow import Flow, Headers
-from headway.gateway.heads import own_headers
+from headway.gateway.flow import Flow
+from headway.gateway.heads import Headers
 from headway.kernel.instants import mono_ns, ms_between, wall_ms
 from headway.kernel.limits import HOLD_BYTES_MAX
 
@@ -96,3 +96,13 @@ async def _drain(flow: Flow) -> None:
             data = flow.outbox.pop(0)
             flow.answer_bytes += len(data)
             await flow.reply.send(data)
+
+
+def own_headers(flow: Flow) -> Headers:
+    """What every answer carries: the call, who answered, by which generation, and what was lost on the way."""
+    out: Headers = [(b"x-headway-call", flow.call.encode()), (b"x-headway-generation", flow.live.generation_bytes)]
+    if flow.tracks:
+        out.append((b"x-headway-answered", flow.tracks[-1].target.name.encode("ascii", "replace")))
+    if flow.lost:
+        out.append((b"x-headway-lost", ",".join(flow.lost)[:1_000].encode("ascii", "replace")))
+    return out
