@@ -49,6 +49,8 @@ class Control(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """``[control]``: API and board."""
 
     listen: str = "127.0.0.1:8090"
+    hosts: tuple[str, ...] = ()
+    """Further names under which browsers reach the board, besides IP addresses, localhost and this machine's own name."""
     store: str = ""
     """SQLAlchemy address of the ledger; empty is SQLite in the state folder."""
     link_listen: str = ""

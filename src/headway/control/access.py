@@ -20,7 +20,7 @@ class Who(msgspec.Struct, frozen=True, kw_only=True):
     tenant: str = ""
     """Empty sees every tenant; otherwise nothing of any other tenant exists for this caller."""
     via: str = "session"
-    """session, key or owner_token."""
+    """session or key."""
 
     def may(self, role: Role) -> bool:
         """Whether this caller's role includes ``role``."""
@@ -29,6 +29,11 @@ class Who(msgspec.Struct, frozen=True, kw_only=True):
     def sees(self, tenant: str) -> bool:
         """Whether rows of ``tenant`` exist for this caller."""
         return self.tenant in ("", tenant)
+
+
+def lower_role(one: Role, other: Role) -> Role:
+    """The role that may do less."""
+    return one if _RANK[one] <= _RANK[other] else other
 
 
 class Identifies(Protocol):

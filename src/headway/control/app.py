@@ -22,7 +22,7 @@ from headway.control.pages import call as call_page
 from headway.control.pages import calls as calls_page
 from headway.control.pages import home, login, settings
 from headway.control.pages.render import error_page
-from headway.control.ports import Away, Generation, NewKey, NewUser
+from headway.control.ports import AWAY, Generation
 from headway.control.schema import document
 from headway.control.security import Gatekeeper
 from headway.control.statics import Statics
@@ -36,14 +36,15 @@ _KINDS: tuple[type[Any], ...] = (
     OneCall,
     LiveCall,
     Generation,
-    NewKey,
-    NewUser,
+    keys.KeyWanted,
+    people.NewUser,
+    people.NewPassword,
     Principal,
     keys.KeyList,
     keys.KeyCreated,
     keys.KeyRevoked,
     people.PrincipalList,
-    people.PrincipalDisabled,
+    people.PrincipalChanged,
     people.AuditList,
     people.LoginLink,
     estate.TenantList,
@@ -85,7 +86,8 @@ def build(deps: Deps) -> ControlApp:
     app.mount(STATIC_PATH, app.state.statics, name="static")
     app.add_middleware(Gatekeeper, hosts=deps.hosts)
     app.add_exception_handler(Refused, _refused)
-    app.add_exception_handler(Away, _away)
+    for kind in AWAY:
+        app.add_exception_handler(kind, _away)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(Exception, _internal)

@@ -6,7 +6,7 @@ from headway.calls.model import Outcome
 from headway.control.access import Who
 from headway.control.errors import Refused
 from headway.control.live import LiveCall, LiveFeed, Wanted
-from headway.control.ports import Away, CallFilter, Facts, StoredCall
+from headway.control.ports import AWAY, CallFilter, Facts, StoredCall
 from headway.facts.model import CallFact
 from headway.kernel import limits
 from headway.kernel.ids import id_wall_ms
@@ -107,7 +107,7 @@ class CallBook:
         if where.state != "unknown":
             try:
                 stored = await self._facts.calls(where, before, rows + 1)
-            except Away as away:
+            except AWAY as away:
                 stored, problem = (), str(away)
             for fact in stored:
                 found.setdefault(fact.call, as_live(fact))
@@ -124,7 +124,7 @@ class CallBook:
             stored = await self._facts.one(call)
         except ValueError:
             raise Refused.missing(f"call {call[: limits.HEADER_VALUE_CHARS_MAX]!r}", "ids look like call_01jd8zk3m4...") from None
-        except Away as away:
+        except AWAY as away:
             problem = str(away)
         if live is not None and live.fact is not None:
             known = StoredCall(fact=live.fact, attempts=live.attempts)
@@ -152,7 +152,7 @@ class CallBook:
         try:
             for fact in await self._facts.beside(since, until, limits.NEIGHBOURS_MAX + 1):
                 found.setdefault(fact.call, as_live(fact))
-        except Away as away:
+        except AWAY as away:
             problem = str(away)
         found.pop(call, None)
         near = sorted((c for c in found.values() if who.sees(c.tenant)), key=lambda c: abs(c.started_wall_ms - since))

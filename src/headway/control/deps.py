@@ -9,16 +9,16 @@ from fastapi import Depends, Request
 from headway.control.access import OPERATOR, OPERATOR_EVERYWHERE, OWNER_EVERYWHERE, VIEWER, VIEWER_EVERYWHERE, Who
 from headway.control.auth import Authenticator
 from headway.control.live import LiveFeed
-from headway.control.ports import Configuration, Facts, Gateways, Health, Ledger, Prices
+from headway.control.ports import Configuration, Facts, Gateways, Health, LedgerSubjects, Prices
 from headway.kernel.instants import WallMs, wall_ms
 
 
 class Deps(msgspec.Struct, frozen=True, kw_only=True):
-    """``facts``, ``ledger`` and the others may be away: then their methods raise ``Away``."""
+    """``facts``, ``ledger`` and the others may be away: then their methods raise one of ``ports.AWAY``."""
 
     authenticator: Authenticator
     facts: Facts
-    ledger: Ledger
+    ledger: LedgerSubjects
     configuration: Configuration
     gateways: Gateways
     prices: Prices

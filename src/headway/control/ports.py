@@ -1,23 +1,28 @@
 """What the board and the API need of the rest of control, as small ports. ``process.py`` binds the real ones.
 
-Every method may raise ``Away``: the page then shows what it has and says what is missing.
+Facts and ledger may be away: then their methods raise one of ``AWAY``, the page shows what it has and says what is missing.
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 
 from headway.calls.pricing import PriceRow
-from headway.facts.model import AttemptFact, CallFact, FeedbackFact, SegmentFact
+from headway.facts.answers import Bucket, CallQuery, CallStory, FactsAway, Group, Overview
+from headway.facts.model import CallFact
 from headway.kernel.errors import HeadwayError
-from headway.kernel.figure import Figure
-from headway.ledger.model import AuditEntry, BudgetState, KeyRecord, Principal, Role
+from headway.kernel.instants import WallMs
+from headway.ledger.port import Audit, Budgets, Keys, LedgerBusy, LedgerUnavailable, Principals, Sessions
+
+StoredCall = CallStory
 
 
 class Away(HeadwayError):
-    """A store cannot be reached now; ``str()`` says which and why."""
+    """Something of control cannot be reached now; ``str()`` says what and why."""
 
+
+AWAY: Final = (Away, FactsAway, LedgerUnavailable, LedgerBusy)
 
 # --- what was seen ---------------------------------------------------------------------------------------------------------
 
@@ -35,62 +40,12 @@ class CallFilter(msgspec.Struct, frozen=True, kw_only=True):
     key: str = ""
 
 
-class StoredCall(msgspec.Struct, frozen=True, kw_only=True):
-    """One call with all rows that hang on it."""
-
-    fact: CallFact
-    attempts: tuple[AttemptFact, ...] = ()
-    segments: tuple[SegmentFact, ...] = ()
-    feedback: tuple[FeedbackFact, ...] = ()
-
-
-class Bucket(msgspec.Struct, frozen=True, kw_only=True):
-    """One step of a time series; ``None`` where nothing was seen."""
-
-    start_wall_ms: int
-    calls: int = 0
-    failed: int = 0
-    first_token_p50_ms: float | None = None
-    first_token_p99_ms: float | None = None
-    cost_nano_usd: int = 0
-
-
-class Group(msgspec.Struct, frozen=True, kw_only=True):
-    """What a feature, a tenant or all of them did in the range."""
-
-    name: str
-    calls: int
-    failed: int
-    first_token_p50: Figure
-    first_token_p99: Figure
-    cost_nano_usd: int
-    """Sum of the known costs."""
-    cost_unknown: int
-    """Calls whose cost is unknown, and therefore not in the sum."""
-    input_tokens: int
-    output_tokens: int
-    series: tuple[Bucket, ...] = ()
-
-
-class Overview(msgspec.Struct, frozen=True, kw_only=True):
-    """The range ``since`` to ``until`` in one look: calls of origin client."""
-
-    since_wall_ms: int
-    until_wall_ms: int
-    bucket_ms: int
-    newest_wall_ms: int | None
-    """Start of the newest call that is in the facts: the age of every figure here."""
-    total: Group
-    features: tuple[Group, ...] = ()
-    tenants: tuple[Group, ...] = ()
-
-
 class Facts(Protocol):
     async def calls(self, where: CallFilter, before: str, limit: int) -> Sequence[CallFact]:
         """Newest first by id, older than ``before`` (empty: from now)."""
         ...
 
-    async def one(self, call: str) -> StoredCall | None: ...
+    async def one(self, call: str) -> CallStory | None: ...
 
     async def beside(self, since_wall_ms: int, until_wall_ms: int, limit: int) -> Sequence[CallFact]:
         """Calls that ran at some moment of the stretch."""
@@ -102,45 +57,20 @@ class Facts(Protocol):
 # --- who and how much ------------------------------------------------------------------------------------------------------
 
 
-class NewKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a key is made from. ``expires_in_s`` None never expires."""
+class LedgerSubjects(Protocol):
+    """The subjects of the ledger that pages and API use; ``ledger.store.Ledger`` has them all."""
 
-    tenant: str
-    name: str = ""
-    role: Role = Role.VIEWER
-    features: tuple[str, ...] = ()
-    expires_in_s: int | None = None
-
-
-class NewUser(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    name: str
-    password: str
-    role: Role = Role.VIEWER
-    tenant: str = ""
-
-
-class Ledger(Protocol):
-    """Principals, sessions, keys, budgets and the audit log. Every change writes its audit entry with ``actor``."""
-
-    async def principals(self) -> Sequence[Principal]: ...
-    async def any_password(self) -> bool: ...
-    async def check_password(self, name: str, password: str) -> Principal | None: ...
-    async def owner(self) -> Principal:
-        """An enabled owner bound to no tenant; made, without a password, when there is none."""
-        ...
-
-    async def add_user(self, new: NewUser, actor: str) -> Principal: ...
-    async def disable(self, principal: str, actor: str) -> bool: ...
-    async def open_session(self, principal: str) -> str: ...
-    async def session(self, token: str) -> Principal | None: ...
-    async def close_session(self, token: str) -> None: ...
-    async def keys(self) -> Sequence[KeyRecord]: ...
-    async def check_key(self, key: str) -> KeyRecord | None: ...
-    async def create_key(self, new: NewKey, actor: str) -> tuple[KeyRecord, str]: ...
-    async def revoke_key(self, key: str, actor: str) -> bool: ...
-    async def budgets(self) -> Sequence[BudgetState]: ...
-    async def audit(self, before: str, limit: int) -> Sequence[AuditEntry]: ...
-    async def note(self, actor: str, action: str, subject: str) -> None: ...
+    @property
+    def principals(self) -> Principals: ...
+    @property
+    def keys(self) -> Keys: ...
+    @property
+    def sessions(self) -> Sessions: ...
+    @property
+    def budgets(self) -> Budgets: ...
+    @property
+    def audit(self) -> Audit: ...
+    def now(self) -> WallMs: ...
 
 
 # --- what is configured and who is connected --------------------------------------------------------------------------------
@@ -176,7 +106,7 @@ class ProviderView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Generation(msgspec.Struct, frozen=True, kw_only=True):
-    """What is in force, and what the newest file changed or got wrong."""
+    """What is in force, and what the newest file changed or got wrong. Number 0: nothing yet."""
 
     number: int
     loaded_wall_ms: int
@@ -188,6 +118,8 @@ class Generation(msgspec.Struct, frozen=True, kw_only=True):
     tenants: tuple[TenantView, ...] = ()
     features: tuple[FeatureView, ...] = ()
     providers: tuple[ProviderView, ...] = ()
+    open_access: bool = False
+    """Calls without a key are let in from loopback."""
 
 
 class GatewayView(msgspec.Struct, frozen=True, kw_only=True):
@@ -209,6 +141,10 @@ class Configuration(Protocol):
 class Gateways(Protocol):
     def gateways(self) -> Sequence[GatewayView]: ...
 
+    async def push_keys(self) -> None:
+        """Tell every gateway now that keys have changed, rather than at the next look."""
+        ...
+
 
 class Prices(Protocol):
     def version(self) -> str: ...
@@ -223,3 +159,28 @@ class Health(Protocol):
     def metrics(self) -> str:
         """Control's own figures as Prometheus text."""
         ...
+
+
+__all__ = [
+    "AWAY",
+    "Away",
+    "Bucket",
+    "CallFilter",
+    "CallQuery",
+    "CallStory",
+    "Configuration",
+    "DiffLine",
+    "Facts",
+    "FeatureView",
+    "GatewayView",
+    "Gateways",
+    "Generation",
+    "Group",
+    "Health",
+    "LedgerSubjects",
+    "Overview",
+    "Prices",
+    "ProviderView",
+    "StoredCall",
+    "TenantView",
+]

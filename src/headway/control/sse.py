@@ -1,7 +1,7 @@
 """Server-sent events from a watcher: JSON for programs, table rows for the board; ends at shutdown and when the session ends."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 
 import msgspec
 from fastapi import Request
@@ -11,11 +11,11 @@ from starlette.types import Receive, Scope, Send
 from headway.control.access import Identifies
 from headway.control.errors import Refused
 from headway.control.live import LiveCall, LiveFeed, Wanted
-from headway.control.ports import Away
+from headway.control.ports import AWAY
 from headway.kernel import limits
 
-Render = Callable[[Sequence[LiveCall]], str]
-"""The ``data`` of one push."""
+Render = Callable[[Sequence[LiveCall]], Iterable[tuple[str, str]]]
+"""Events of one push: names and data."""
 COMMENT_EVERY_S = 15.0
 GATHER_S = 0.25
 """Calls that end within this time travel in one event, so that a burst costs one repaint."""
@@ -27,13 +27,13 @@ def event(name: str, data: str) -> bytes:
     return f"event: {name}\n{lines}\n".encode()
 
 
-def as_json(calls: Sequence[LiveCall]) -> str:
-    """One JSON array of calls."""
-    return msgspec.json.encode(calls).decode()
+def as_json(calls: Sequence[LiveCall]) -> Iterable[tuple[str, str]]:
+    """One event ``calls`` with a JSON array."""
+    return (("calls", msgspec.json.encode(calls).decode()),)
 
 
 class WatchResponse(StreamingResponse):
-    """A stream of ``calls`` events, and ``refetch`` when events were left out. ``Refused`` 503 when too many watch."""
+    """A stream of rendered events, and ``refetch`` when events were left out. ``Refused`` 503 when too many watch."""
 
     def __init__(self, live: LiveFeed, wanted: Wanted, render: Render, still_allowed: Callable[[], Awaitable[bool]]) -> None:
         self._live, self._render, self._still_allowed = live, render, still_allowed
@@ -60,7 +60,7 @@ class WatchResponse(StreamingResponse):
             calls, dropped = self._watcher.drain()
             newest = calls[-limits.EVENT_ROWS_PER_PUSH_MAX :]
             if newest:
-                yield event("calls", self._render(newest))
+                yield b"".join(event(name, data) for name, data in self._render(newest))
             if dropped or len(newest) < len(calls):
                 yield event("refetch", str(dropped + len(calls) - len(newest)))
 
@@ -71,7 +71,7 @@ def still_allowed(request: Request, authenticator: Identifies) -> Callable[[], A
     async def allowed() -> bool:
         try:
             return await authenticator.identify(request) is not None
-        except (Refused, Away):
+        except (Refused, *AWAY):
             return False
 
     return allowed

@@ -32,7 +32,7 @@ BODY_RATE_GRACE_MS = 5_000
 LISTENER_SWEEP_MS = 250
 """How often all connections are held against their deadlines."""
 LINGER_MS = 1_000
-LINGER_BYTES_MAX = 1 * 1024 * 1024
+LINGER_BYTES_MAX = 32 * 1024 * 1024
 """After a refusal the caller may still be sending: so long and so much is read and dropped, that it can read why."""
 LISTEN_BACKLOG = 2_048
 
@@ -103,7 +103,9 @@ LINK_GATEWAYS_MAX = 256
 BUDGET_BLOCK_MAX_SHARE = 0.05
 LEASE_TTL_S = 60
 LEASE_WAIT_MS_MAX = 1_000
-LEASE_RETURNS_WAITING_MAX = 10_000  # while the store is away; over it the oldest is dropped, and its lease expires and is reconciled
+LEASE_RETURNS_WAITING_MAX = (
+    10_000  # while the store is away; over it the oldest is dropped, and its lease expires and is reconciled
+)
 LEASE_RECONCILE_QUIET_MS = 10_000
 LEDGER_TICK_MS = 1_000
 
@@ -112,6 +114,7 @@ SESSION_TTL_S = 12 * 3600
 LOGIN_FAILURES_PER_MINUTE_MAX = 10
 PAGE_ROWS_MAX = 500
 EVENT_SUBSCRIBERS_MAX = 200
+CONTROL_CONNECTIONS_MAX = 1_000  # over it control answers 503
 EVENT_QUEUE_MAX = 512  # events a browser has not read: more are dropped, counted, and the page fetches itself again
 EVENT_ROWS_PER_PUSH_MAX = 50  # a burst shows its newest rows and says how many it left out
 LIVE_OPEN_MAX = 8_192  # the oldest open call becomes "unknown"

@@ -5,7 +5,8 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from headway.calls.pricing import PriceRow
-from headway.control.deps import OperatorEverywhere, Use, Viewer, ViewerEverywhere
+from headway.control.access import Who
+from headway.control.deps import Deps, OperatorEverywhere, Use, Viewer, ViewerEverywhere
 from headway.control.ports import GatewayView, Generation, TenantView
 from headway.control.schema import answer, says
 from headway.ledger.model import BudgetState
@@ -34,6 +35,15 @@ class PriceList(msgspec.Struct, frozen=True, kw_only=True):
     rows: tuple[PriceRow, ...]
 
 
+async def budgets_of(use: Deps, who: Who) -> tuple[BudgetState, ...]:
+    """The budgets of the caller's tenants and of their keys."""
+    states = await use.ledger.budgets.states(use.ledger.now())
+    if not who.tenant:
+        return tuple(states)
+    scopes = {f"tenant:{who.tenant}", *(f"key:{key.id}" for key in await use.ledger.keys.all() if key.tenant == who.tenant)}
+    return tuple(state for state in states if state.scope in scopes)
+
+
 @router.get("/tenants", **says(TenantList))
 async def list_tenants(who: Viewer, use: Use) -> Response:
     """Tenants of the configuration in force."""
@@ -43,11 +53,7 @@ async def list_tenants(who: Viewer, use: Use) -> Response:
 @router.get("/budgets", **says(BudgetList))
 async def list_budgets(who: Viewer, use: Use) -> Response:
     """Spent, leased and cap of each budget."""
-    states = await use.ledger.budgets()
-    if who.tenant:
-        scopes = {f"tenant:{who.tenant}", *(f"key:{key.id}" for key in await use.ledger.keys() if key.tenant == who.tenant)}
-        states = [state for state in states if state.scope in scopes]
-    return answer(BudgetList(budgets=tuple(states)))
+    return answer(BudgetList(budgets=await budgets_of(use, who)))
 
 
 @router.get("/generation", **says(Generation))
@@ -59,7 +65,7 @@ async def generation(_who: ViewerEverywhere, use: Use) -> Response:
 @router.post("/generation/reload", **says(Generation))
 async def reload(who: OperatorEverywhere, use: Use) -> Response:
     """Read the file now. A bad file keeps the old generation; `problem` says why."""
-    return answer(await use.configuration.reload(who.name))
+    return answer(await use.configuration.reload(who.principal))
 
 
 @router.get("/gateways", **says(GatewayList))

@@ -7,12 +7,22 @@ from starlette.responses import Response
 from headway.control.access import Who
 from headway.control.deps import Deps, Operator, Use, Viewer
 from headway.control.errors import Refused
-from headway.control.ports import NewKey
 from headway.control.schema import answer, says, taken
 from headway.kernel.limits import HEADER_VALUE_CHARS_MAX, KEY_REVOKED_WITHIN_S
 from headway.ledger.model import KeyRecord, Role
+from headway.ledger.port import NewKey, NotFound
 
 router = APIRouter(prefix="/api/v1/keys", tags=["keys"])
+
+
+class KeyWanted(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a key is made from. ``expires_in_s`` None never expires."""
+
+    tenant: str
+    name: str = ""
+    role: Role = Role.VIEWER
+    features: tuple[str, ...] = ()
+    expires_in_s: int | None = None
 
 
 class KeyView(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,7 +73,7 @@ def view(key: KeyRecord, now_wall_ms: int) -> KeyView:
     )
 
 
-async def create(use: Deps, who: Who, new: NewKey) -> KeyCreated:
+async def create(use: Deps, who: Who, new: KeyWanted) -> KeyCreated:
     """Make a key. ``Refused`` for another tenant, an unknown one, a role above the caller's, or an unusable name."""
     if not who.sees(new.tenant):
         raise Refused.forbidden(f"{who.name} may create keys of tenant {who.tenant} only")
@@ -80,22 +90,33 @@ async def create(use: Deps, who: Who, new: NewKey) -> KeyCreated:
         )
     if new.expires_in_s is not None and new.expires_in_s <= 0:
         raise Refused.bad("the key would have expired before it is made", "give seconds above 0, or leave expires_in_s out")
-    record, secret = await use.ledger.create_key(new, who.name)
-    return KeyCreated(key=view(record, use.clock()), secret=secret)
+    now = use.ledger.now()
+    expires = None if new.expires_in_s is None else now + new.expires_in_s * 1000
+    wanted = NewKey(tenant=new.tenant, name=new.name, role=new.role, features=new.features, expires_wall_ms=expires)
+    record, minted = await use.ledger.keys.create(wanted, actor=who.principal, now=now)
+    await use.gateways.push_keys()
+    return KeyCreated(key=view(record, now), secret=minted.text)
 
 
 async def revoke(use: Deps, who: Who, key: str) -> KeyRevoked:
     """Revoke a key of the caller's tenants; again is no error. ``Refused`` 404 for any other."""
-    owned = any(record.id == key and who.sees(record.tenant) for record in await use.ledger.keys())
-    if not owned or not await use.ledger.revoke_key(key, who.name):
+    record = await use.ledger.keys.get(key)
+    if record is None or not who.sees(record.tenant):
         raise Refused.missing(f"key {key!r}", "list them at /api/v1/keys")
+    if not who.may(record.role):
+        raise Refused.forbidden(f"{who.name} is {who.role} and cannot revoke a key that is {record.role}")
+    try:
+        await use.ledger.keys.revoke(key, actor=who.principal, now=use.ledger.now())
+    except NotFound:
+        raise Refused.missing(f"key {key!r}", "list them at /api/v1/keys") from None
+    await use.gateways.push_keys()
     return KeyRevoked(id=key, within_s=KEY_REVOKED_WITHIN_S)
 
 
 async def listing(use: Deps, who: Who) -> KeyList:
     """Keys of the caller's tenants, newest first."""
-    now = use.clock()
-    keys = sorted((k for k in await use.ledger.keys() if who.sees(k.tenant)), key=lambda k: k.created_wall_ms, reverse=True)
+    now = use.ledger.now()
+    keys = sorted((k for k in await use.ledger.keys.all() if who.sees(k.tenant)), key=lambda k: k.created_wall_ms, reverse=True)
     return KeyList(keys=tuple(view(key, now) for key in keys))
 
 
@@ -105,10 +126,10 @@ async def list_keys(who: Viewer, use: Use) -> Response:
     return answer(await listing(use, who))
 
 
-@router.post("", **says(KeyCreated, takes=NewKey, status=201))
+@router.post("", **says(KeyCreated, takes=KeyWanted, status=201))
 async def create_key(request: Request, who: Operator, use: Use) -> Response:
     """Make a key. Its secret is in this answer only."""
-    return answer(await create(use, who, await taken(request, NewKey)), 201)
+    return answer(await create(use, who, await taken(request, KeyWanted)), 201)
 
 
 @router.delete("/{key}", **says(KeyRevoked))

@@ -1,6 +1,6 @@
 """Calls: the live table, filtered by what stands in the address."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 from fastapi import APIRouter, Request
@@ -73,9 +73,14 @@ async def stream(request: Request, who: Viewer, use: Use) -> Response:
     where = checked(filter_of(request), who)
     matches = wanted(where, who)
 
-    def rows(found: Sequence[LiveCall]) -> str:
+    def rows(found: Sequence[LiveCall]) -> Iterable[tuple[str, str]]:
         latest = {call.call: call for call in found}  # a call that began and ended within one push is shown once, as it ended
-        return fragment(request, "calls_push.html", calls=[(call, matches(call)) for call in latest.values()])
+        for name in ("opened", "ended"):
+            of_kind = [
+                (call, matches(call)) for call in reversed(latest.values()) if (call.state == "in_flight") == (name == "opened")
+            ]
+            if html := fragment(request, "calls_push.html", calls=of_kind).strip():
+                yield name, html
 
     in_any_state = wanted(msgspec.structs.replace(where, state=""), who)
     return WatchResponse(use.live, in_any_state, rows, still_allowed(request, use.authenticator))

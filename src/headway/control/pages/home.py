@@ -5,12 +5,13 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from headway.control.access import Who
+from headway.control.api.estate import budgets_of
 from headway.control.deps import Deps, Use, Viewer
 from headway.control.pages import attention
 from headway.control.pages.attention import Attention
 from headway.control.pages.ranges import DAY_MS, MINUTE_MS, RANGES, Range, range_named
 from headway.control.pages.render import show
-from headway.control.ports import Away, GatewayView, Group, Overview
+from headway.control.ports import AWAY, GatewayView, Group, Overview
 from headway.ledger.model import BudgetState
 
 router = APIRouter()
@@ -75,12 +76,12 @@ async def gathered(use: Deps, who: Who, chosen: Range) -> HomePage:
         overview = await use.facts.overview(now - chosen.length_ms, now, chosen.bucket_ms, who.tenant)
         recent = await use.facts.overview(now - RECENT_MINUTES * MINUTE_MS, now, RECENT_MINUTES * MINUTE_MS, who.tenant)
         today = (await use.facts.overview(now - now % DAY_MS, now, DAY_MS, who.tenant)).total
-    except Away as away:
+    except AWAY as away:
         problems.append(str(away))
-    budgets: list[BudgetState] = []
+    budgets: tuple[BudgetState, ...] = ()
     try:
-        budgets = [b for b in await use.ledger.budgets() if not who.tenant or b.scope == f"tenant:{who.tenant}"]
-    except Away as away:
+        budgets = await budgets_of(use, who)
+    except AWAY as away:
         problems.append(str(away))
     everywhere = not who.tenant
     found, gateways = use.configuration.generation(), tuple(use.gateways.gateways()) if everywhere else ()
@@ -111,7 +112,7 @@ async def gathered(use: Deps, who: Who, chosen: Range) -> HomePage:
         features=rows_of(overview.features) if overview else (),
         tenants=rows_of(overview.tenants) if overview else (),
         gateways=gateways,
-        budgets=tuple(budgets),
+        budgets=budgets,
         in_flight=in_flight,
         first_call="" if ever else first_call_line(use),
         problem="; ".join(problems),

@@ -56,13 +56,15 @@ async def login_form(request: Request, use: Use, token: str = "", next: str = "/
     """The form; with a token, the one-time sign-in. Open to anybody: it is the door."""
     if not token:
         return show(request, None, "login.html", "Sign in", LoginPage(next=safe_next(next)))
+    # The cookie is set on a page of its own, which then moves on: see LoginPage.done.
+    landing = Response()
     try:
-        who = await use.authenticator.redeem(token)
+        who = await use.authenticator.redeem(token, landing, secure=_secure(request))
     except Refused as refused:
         page = LoginPage(next=safe_next(next), problem=refused.message, fix=refused.fix)
         return show(request, None, "login.html", "Sign in", page, status=refused.status)
     response = show(request, None, "login.html", "Signed in", LoginPage(next=safe_next(next), name=who.name, done=True))
-    await use.authenticator.start_session(who, response, secure=request.url.scheme == "https")
+    response.headers["set-cookie"] = landing.headers["set-cookie"]
     return response
 
 
@@ -72,16 +74,15 @@ async def login(request: Request, use: Use) -> Response:
     form = await form_of(request)
     name, next_address = form.get("name", ""), safe_next(form.get("next", "/"))
     address = request.client.host if request.client else ""
+    moved = RedirectResponse(next_address, 303)
     try:
-        who = await use.authenticator.sign_in(name, form.get("password", ""), address)
+        await use.authenticator.sign_in(name, form.get("password", ""), address, moved, secure=_secure(request))
     except Refused as refused:
         page = LoginPage(next=next_address, problem=refused.message, fix=refused.fix, name=name)
         response = show(request, None, "login.html", "Sign in", page, status=refused.status)
         if refused.retry_after_s is not None:
             response.headers["retry-after"] = str(refused.retry_after_s)
         return response
-    moved = RedirectResponse(next_address, 303)
-    await use.authenticator.start_session(who, moved, secure=request.url.scheme == "https")
     return moved
 
 
@@ -91,3 +92,7 @@ async def logout(request: Request, use: Use) -> Response:
     response = RedirectResponse("/login", 303)
     await use.authenticator.end_session(request, response)
     return response
+
+
+def _secure(request: Request) -> bool:
+    return request.url.scheme == "https"

@@ -7,12 +7,13 @@ from starlette.responses import RedirectResponse, Response
 from headway.control.access import Who
 from headway.control.api import keys as key_api
 from headway.control.api import people as people_api
+from headway.control.api.estate import budgets_of
 from headway.control.deps import Deps, Operator, OperatorEverywhere, OwnerEverywhere, Use, Viewer
 from headway.control.errors import Refused
 from headway.control.pages.home import first_call_line
 from headway.control.pages.login import form_of
 from headway.control.pages.render import show
-from headway.control.ports import Away, GatewayView, Generation, NewKey, NewUser
+from headway.control.ports import AWAY, GatewayView, Generation
 from headway.ledger.model import AuditEntry, BudgetState, Principal, PrincipalKind, Role
 
 router = APIRouter()
@@ -29,6 +30,8 @@ class SettingsPage(msgspec.Struct, frozen=True, kw_only=True):
     users: tuple[Principal, ...]
     gateways: tuple[GatewayView, ...]
     audit: tuple[AuditEntry, ...]
+    names: dict[str, str]
+    """Names of the actors in ``audit`` by their ids."""
     roles: tuple[Role, ...]
     may_change: bool
     may_own: bool
@@ -49,13 +52,16 @@ async def gathered(use: Deps, who: Who) -> SettingsPage:
     budgets: tuple[BudgetState, ...] = ()
     users: tuple[Principal, ...] = ()
     audit: tuple[AuditEntry, ...] = ()
+    names: dict[str, str] = {}
     try:
         keys = (await key_api.listing(use, who)).keys
-        budgets = tuple(b for b in await use.ledger.budgets() if everywhere or b.scope == f"tenant:{who.tenant}")
+        budgets = await budgets_of(use, who)
         if everywhere and who.may(Role.OPERATOR):
-            users = tuple(p for p in await use.ledger.principals() if p.kind is not PrincipalKind.KEY)
-            audit = tuple(await use.ledger.audit("", AUDIT_ROWS))
-    except Away as away:
+            everybody = await use.ledger.principals.all()
+            users = tuple(p for p in everybody if p.kind is PrincipalKind.USER)
+            names = {p.id: p.name for p in everybody}
+            audit = tuple(await use.ledger.audit.entries(limit=AUDIT_ROWS))
+    except AWAY as away:
         problem = str(away)
     return SettingsPage(
         generation=found if everywhere else None,
@@ -65,6 +71,7 @@ async def gathered(use: Deps, who: Who) -> SettingsPage:
         users=users,
         gateways=tuple(use.gateways.gateways()) if everywhere else (),
         audit=audit,
+        names={entry.actor: names[entry.actor] for entry in audit if entry.actor in names},
         roles=tuple(role for role in Role if who.may(role)),
         may_change=who.may(Role.OPERATOR),
         may_own=everywhere and who.may(Role.OWNER),
@@ -98,7 +105,7 @@ async def revoke_key(key: str, who: Operator, use: Use) -> Response:
 @router.post("/settings/reload")
 async def reload(who: OperatorEverywhere, use: Use) -> Response:
     """Read headway.toml now and come back."""
-    await use.configuration.reload(who.name)
+    await use.configuration.reload(who.principal)
     return RedirectResponse("/settings#generation", 303)
 
 
@@ -106,8 +113,17 @@ async def reload(who: OperatorEverywhere, use: Use) -> Response:
 async def add_user(request: Request, who: OwnerEverywhere, use: Use) -> Response:
     """Add a user from the form and come back."""
     form = await form_of(request)
-    new = NewUser(name=form.get("name", ""), password=form.get("password", ""), role=_role(form), tenant=form.get("tenant", ""))
+    new = people_api.NewUser(
+        name=form.get("name", ""), password=form.get("password", ""), role=_role(form), tenant=form.get("tenant", "")
+    )
     await people_api.add(use, who, new)
+    return RedirectResponse("/settings#users", 303)
+
+
+@router.post("/settings/users/{principal}/password")
+async def set_password(request: Request, principal: str, who: OwnerEverywhere, use: Use) -> Response:
+    """Give a user a password from the form and come back."""
+    await people_api.set_password(use, who, principal, (await form_of(request)).get("password", ""))
     return RedirectResponse("/settings#users", 303)
 
 
@@ -125,12 +141,12 @@ def _role(form: dict[str, str]) -> Role:
         raise Refused.bad("there is no such role", f"one of: {', '.join(Role)}") from None
 
 
-def _new_key(form: dict[str, str]) -> NewKey:
+def _new_key(form: dict[str, str]) -> key_api.KeyWanted:
     days = form.get("expires_in_days", "").strip()
     if days and not (days.isascii() and days.isdigit() and len(days) <= 5):
         raise Refused.bad("days until it expires must be a whole number", "leave it empty for a key that does not expire")
     features = tuple(name for part in form.get("features", "").split(",") if (name := part.strip()))
-    return NewKey(
+    return key_api.KeyWanted(
         tenant=form.get("tenant", ""),
         name=form.get("name", "").strip(),
         role=_role(form),

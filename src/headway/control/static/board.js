@@ -78,9 +78,17 @@ document.addEventListener("htmx:sseBeforeMessage", (event) => {
   if (paused) event.preventDefault();
 });
 document.addEventListener("htmx:sseMessage", () => {
-  const ended = document.getElementById("ended");
-  const max = Number(ended?.dataset.rowsMax ?? 0);
-  while (ended && max && ended.rows.length > max) ended.deleteRow(-1);
+  const ended = /** @type {HTMLTableSectionElement | null} */ (document.getElementById("ended"));
+  if (!ended) return;
+  const seen = new Set();
+  for (const row of [...ended.rows]) {
+    // The call may stand among those in flight, or further down from before its gateway came back.
+    if (row.classList.contains("fresh") || "gone" in row.dataset) document.querySelector(`#open [id="${CSS.escape(row.id)}"]`)?.remove();
+    if ("gone" in row.dataset || seen.has(row.id)) row.remove();
+    seen.add(row.id);
+  }
+  const max = Number(ended.dataset.rowsMax ?? 0);
+  while (max && ended.rows.length > max) ended.deleteRow(-1);
   document.getElementById("empty")?.remove();
 });
 pause?.addEventListener("click", () => {
