@@ -3,12 +3,9 @@
 import importlib.util
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-from conftest import MODEL_BY_DIALECT
+from clients_setup import MODEL_BY_DIALECT
 from programs_run import PROGRAMS, Program, run, scenarios
 
 SCENARIOS = scenarios()

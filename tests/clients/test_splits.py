@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from conftest import MODEL_BY_DIALECT
+from clients_setup import MODEL_BY_DIALECT
 
 from headway.lab.scripted_recording import Recordings
 from headway.prove.forms import DIALECTS, PATHS, body_of, headers_of
@@ -39,7 +39,13 @@ def test_a_split_at_any_byte_changes_nothing_within_a_dialect(way, dialect, line
     whole = asyncio.run(_streams(way.url, way.key, dialect, model, [f"{ask} merge=true>>"]))[0]
     places = range(1, len(whole), 1 if line_end == "lf" else 3)
     seen = asyncio.run(_streams(way.url, way.key, dialect, model, [f"{ask} split_at={at} split_pause_ms=1>>" for at in places]))
-    assert [at for at, body in zip(places, seen, strict=True) if body != whole] == []
+    differing = {at: _difference(whole, body) for at, body in zip(places, seen, strict=True) if body != whole}
+    assert differing == {}
+
+
+def _difference(whole: bytes, body: bytes) -> str:
+    at = next((n for n, (a, b) in enumerate(zip(whole, body, strict=False)) if a != b), min(len(whole), len(body)))
+    return f"{len(body)} bytes for {len(whole)}, first at {at}: {whole[at - 20 : at + 60]!r} became {body[at - 20 : at + 60]!r}"
 
 
 @pytest.mark.parametrize("target", DIALECTS)
