@@ -7,6 +7,7 @@ METRIC_SERIES_PER_FAMILY_MAX series; what comes later counts under ``other``, so
 Format: https://prometheus.io/docs/instrumenting/exposition_formats/
 """
 
+import math
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, TypeVar
@@ -157,8 +158,8 @@ def _braces(labels: str) -> str:
 
 
 def _number(value: float) -> str:
-    if value == float("inf"):
-        return "+Inf"
+    if not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "+Inf" if value > 0 else "-Inf"
     return str(int(value)) if value == int(value) and abs(value) < 1e15 else repr(float(value))
 
 

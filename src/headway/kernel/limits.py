@@ -159,6 +159,7 @@ LOG_FILES_KEPT = 3
 LOG_SAME_LINES_MAX = 5
 LOG_SAME_WINDOW_MS = 10_000
 LOG_KINDS_REMEMBERED_MAX = 1_000
+LOG_CLOSE_WAIT_MS = 2_000
 
 # Configuration. Over these: a precise error, and the last good generation stays.
 CONFIG_FILE_BYTES_MAX = 1024 * 1024

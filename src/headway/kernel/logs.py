@@ -12,9 +12,11 @@ import logging.handlers
 import os
 import queue
 import sys
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -54,12 +56,12 @@ class Logs:
     """What ``setup`` installed. ``shed`` counts lines that did not fit the queue."""
 
     def __init__(self, target: logging.Handler, level: int) -> None:
-        self._queue: queue.Queue[logging.LogRecord] = queue.Queue(limits.LOG_QUEUE_LINES_MAX)
+        self._queue: queue.Queue[logging.LogRecord | None] = queue.Queue(limits.LOG_QUEUE_LINES_MAX)
         self._handler = _Waiting(self._queue)
         self._handler.addFilter(Repeats())
         self._target = target
-        self._listener = logging.handlers.QueueListener(self._queue, target)
-        self._listener.start()
+        self._thread = threading.Thread(target=self._write, name="logs", daemon=True)
+        self._thread.start()
         root = logging.getLogger()
         for old in root.handlers[:]:
             if isinstance(old, _Waiting):
@@ -74,17 +76,28 @@ class Logs:
         return self._handler.shed
 
     def close(self) -> None:
-        """Write what waits, then let go of the file. Further lines go to Python's last resort."""
-        logging.getLogger().removeHandler(self._handler)
+        """Write what waits, for at most LOG_CLOSE_WAIT_MS, and let go of the file. Further lines go to Python's last resort."""
+        root = logging.getLogger()
+        if self._handler not in root.handlers and not self._thread.is_alive():
+            return
+        root.removeHandler(self._handler)
         logging.captureWarnings(False)
-        self._listener.stop()
-        self._target.close()
+        wait_s = limits.LOG_CLOSE_WAIT_MS / 1000
+        with suppress(queue.Full):
+            self._queue.put(None, timeout=wait_s)
+        self._thread.join(wait_s)
+        if not self._thread.is_alive():
+            self._target.close()
+
+    def _write(self) -> None:
+        while (record := self._queue.get()) is not None:
+            self._target.handle(record)
 
 
 class _Waiting(logging.handlers.QueueHandler):
     """Puts records into the queue; a full queue sheds and counts."""
 
-    def __init__(self, waiting: "queue.Queue[logging.LogRecord]") -> None:
+    def __init__(self, waiting: "queue.Queue[logging.LogRecord | None]") -> None:
         super().__init__(waiting)
         self.shed = 0
 
