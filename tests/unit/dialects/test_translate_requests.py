@@ -398,3 +398,9 @@ def test_usage_is_the_whole_prompt_in_every_dialect(name: str) -> None:
     usage = Usage(input_tokens=1000, output_tokens=5, cached_tokens=700, cache_write_tokens=200, reasoning_tokens=1)
     answer = Answer(id="1", model="m", parts=(Text(text="x"),), stop=StopReason.END, usage=usage)
     assert DIALECTS[name].decode_answer(DIALECTS[name].encode_answer(answer, model="m")).usage == usage
+
+
+@pytest.mark.parametrize("name", ["responses", "anthropic"])
+def test_empty_parts_are_not_shown(name: str) -> None:
+    answer = Answer(id="1", model="m", parts=(Thinking(id="rs_1"), Text(text=""), Text(text="x")), stop=StopReason.END)
+    assert DIALECTS[name].decode_answer(DIALECTS[name].encode_answer(answer, model="m")).parts == (Text(text="x"),)

@@ -222,8 +222,8 @@ def _block(part: Part) -> Json | None:
             return {"type": "tool_use", "id": tool_id(part.id), "name": part.name, "input": tool_input(part.arguments)}
         case Thinking() if is_redacted(part):
             return {"type": "redacted_thinking", "data": part.encrypted}
-        case Thinking():
-            return {"type": "thinking", "thinking": part.text, "signature": signature_for_anthropic_caller(part)}
+        case Thinking() if (signature := signature_for_anthropic_caller(part)) or part.text:
+            return {"type": "thinking", "thinking": part.text, "signature": signature}
     return None
 
 

@@ -112,7 +112,7 @@ def _said(content: Fields) -> Text | Refusal | None:
 
 def encode_answer(answer: Answer, *, model: str) -> bytes:
     id = response_id(answer.id)
-    output = [item for index, part in enumerate(answer.parts) if (item := item_of(part, id, index)) is not None]
+    output = [item_of(part, id, index) for index, part in enumerate(filter(_says_something, answer.parts))]
     refused = any(isinstance(part, Refusal) for part in answer.parts)
     return msgspec.json.encode(
         response(
@@ -196,17 +196,27 @@ def item_id(kind: str, response: str, index: int) -> str:
     return f"{kind}_{response.removeprefix('resp_')}_{index}"
 
 
-def item_of(part: Part, response: str, index: int, status: str = "completed") -> Json | None:
+def _says_something(part: Part) -> bool:
+    """Empty text and empty thinking become no items, as in a stream."""
     match part:
-        case Text():
-            return message_item(item_id("msg", response, index), status, [text_content(part.text)])
-        case Refusal():
-            return message_item(item_id("msg", response, index), status, [{"type": "refusal", "refusal": part.text}])
-        case ToolUse():
-            return call_item(item_id("fc", response, index), status, part)
+        case Text() | Refusal():
+            return bool(part.text)
         case Thinking():
-            return reasoning_item(part.id or item_id("rs", response, index), status, part)
-    return None
+            return bool(part.text or encrypted_for_openai_caller(part))
+    return isinstance(part, ToolUse)
+
+
+def item_of(part: Part, response: str, index: int) -> Json:
+    match part:
+        case ToolUse():
+            return call_item(item_id("fc", response, index), "completed", part)
+        case Thinking():
+            return reasoning_item(part.id or item_id("rs", response, index), "completed", part)
+        case Refusal():
+            content: Json = {"type": "refusal", "refusal": part.text}
+        case _:
+            content = text_content(part.text if isinstance(part, Text) else "")
+    return message_item(item_id("msg", response, index), "completed", [content])
 
 
 def text_content(text: str) -> Json:
