@@ -53,7 +53,9 @@ _SET_BY_US = frozenset(("host", "content-length", "transfer-encoding", "connecti
 _NO_TIMEOUTS = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None)
 _METHOD = re.compile(r"[A-Z]{3,10}")
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+_VALUE = re.compile(
+    r"[\t\x20-\x7e]*"
+)  # ASCII: aiohttp would write anything else as UTF-8, and the bytes would not be those that came
 _URL = re.compile(r"https?://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?(?:/[!$-;=?-\[\]^_a-z|~]*)?")
 _DOT_SEGMENT = re.compile(r"/(?:\.|%2e){1,2}(?:[/?]|$)", re.IGNORECASE)
 
