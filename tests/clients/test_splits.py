@@ -6,7 +6,7 @@ import pytest
 from clients_setup import MODEL_BY_DIALECT
 
 from headway.lab.scripted_recording import Recordings
-from headway.prove.forms import DIALECTS, PATHS, body_of, headers_of
+from headway.prove.forms import DIALECTS, PATHS, body_of, headers_of, sse_events
 from headway.prove.rawhttp import RawConnection
 from headway.prove.told import told_stream
 
@@ -37,9 +37,10 @@ def test_a_split_at_any_byte_changes_nothing_within_a_dialect(way, dialect, line
     ask = f"<<recording=short crlf={'true' if line_end == 'crlf' else 'false'}"
     model = MODEL_BY_DIALECT[dialect]
     whole = asyncio.run(_streams(way.url, way.key, dialect, model, [f"{ask} merge=true>>"]))[0]
+    same = whole.__eq__ if line_end == "lf" else lambda body: sse_events(body) == sse_events(whole)  # a last LF may be left out
     places = range(1, len(whole), 1 if line_end == "lf" else 3)
     seen = asyncio.run(_streams(way.url, way.key, dialect, model, [f"{ask} split_at={at} split_pause_ms=1>>" for at in places]))
-    differing = {at: _difference(whole, body) for at, body in zip(places, seen, strict=True) if body != whole}
+    differing = {at: _difference(whole, body) for at, body in zip(places, seen, strict=True) if not same(body)}
     assert differing == {}
 
 

@@ -77,13 +77,16 @@ class StreamEnd(msgspec.Struct, frozen=True):
 
 
 def stream_end(dialect: str, stream: bytes) -> StreamEnd:
+    """Where a reader stops. Errors in a row are one (Responses says ``error`` and then ``response.failed``)."""
     events = sse_events(stream)
+    found: StreamEnd | None = None
     for place, event in enumerate(events):
-        found = _ends[dialect](event)
-        if found is not None:
-            error, message = found
-            return StreamEnd(clean=not error, error=error, message=message, after=len(events) - place - 1)
-    return StreamEnd(clean=False, error=False)
+        ending = _ends[dialect](event)
+        if ending is None or (found is not None and not (found.error and ending[0])):
+            continue
+        error, message = ending
+        found = StreamEnd(clean=not error, error=error, message=message, after=len(events) - place - 1)
+    return found or StreamEnd(clean=False, error=False)
 
 
 def _chat_end(event: SseEvent) -> tuple[bool, str] | None:
