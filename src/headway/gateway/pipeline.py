@@ -80,6 +80,7 @@ class Pipeline:
             flow.error = CallError("the gateway failed on this call; its log has the details under this call's id")
             await self.refuse(flow, flow.error)
         finally:
+            watch.on_gone = None  # or flow, reply and watch would keep each other alive until the collector comes
             services.in_flight.pop(flow.call, None)
             self.close(flow)
 

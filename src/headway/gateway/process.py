@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 LAG_SAMPLE_S = 0.5
+GC_ALLOCATIONS_BETWEEN = 20_000
 GATEWAY_NAME_FILE = "gateway-name"
 
 
@@ -86,6 +88,7 @@ class GatewayProcess:
     async def run(self, host: str, port: int) -> None:
         """Until told to stop. Serves from the last snapshot at once, if there is one."""
         self._load_last()
+        settle_collector()
         jobs = [
             asyncio.create_task(job, name=name)
             for name, job in (("link", self.link.run()), ("lag", self._watch_lag()), ("discovery", self.discovery.run()))
@@ -185,6 +188,16 @@ async def _main(settings: Settings, state_dir: Path, host: str, port: int) -> No
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, process.stop.set)
     await process.run(host, port)
+
+
+def settle_collector() -> None:
+    """What was made at the start stays: the collector need not look at it again, and looks less often at the rest.
+
+    Calls leave no cycles behind (tests/unit/gateway/test_garbage.py holds this), so a rarer look costs no memory.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GC_ALLOCATIONS_BETWEEN, 20, 50)
 
 
 def split_listen(listen: str) -> tuple[str, int]:
