@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --require-hashes
 SERVE := $(VENV)/.serve-installed
 DEV := $(VENV)/.dev-installed
-CLIENTS := $(VENV)/.clients-installed
+CLIENTS := .venv-clients/.installed
 MODEL ?= local
 MINUTES ?= 10
 HEADWAY_DATA ?= ../shared/data
@@ -35,7 +35,7 @@ test-all: $(DEV) $(CLIENTS) model ## The gate, then the slow and heavy: local mo
 	$(BIN)/python tools/gate.py --all
 
 clients: $(DEV) $(CLIENTS) ## Official clients and agent frameworks: equal objects direct and through Headway
-	$(BIN)/python -m pytest tests/clients -m "" -q
+	$(BIN)/python -m pytest tests/clients -q
 
 edge: $(DEV) ## Streams cut anywhere, budgets at their edge, kills, stores away
 	$(BIN)/python -m headway.prove.edge
@@ -44,7 +44,7 @@ soak: $(DEV) ## Streams with disconnects and slow clients for MINUTES; memory, s
 	$(BIN)/python -m headway.prove.soak --minutes $(MINUTES)
 
 bench: $(DEV) ## Headway beside nginx and other gateways on one mock upstream; JSON=FILE writes the figures
-	$(BIN)/python -m benchmarks.gateway $(if $(JSON),--json $(JSON))
+	$(BIN)/python benchmarks/gateway/run.py $(if $(JSON),--json $(JSON))
 
 fuzz: $(DEV) ## Random requests and streams for MINUTES: no uncaught exception, no reading that differs
 	$(BIN)/python -m headway.prove.fuzz --minutes $(MINUTES)
@@ -88,7 +88,10 @@ $(DEV): requirements/dev.txt $(SERVE)
 	@$(PIP) -r requirements/dev.txt
 	@touch $@
 
+# An environment of its own: frameworks pin each other's and our packages as they like.
 $(CLIENTS): requirements/clients.txt $(DEV)
-	@echo "installing agent frameworks into $(VENV) (once)"
-	@$(PIP) -r requirements/clients.txt
+	@echo "installing clients and agent frameworks into .venv-clients (once)"
+	@test -x .venv-clients/bin/python || $(BIN)/python -m venv .venv-clients
+	@.venv-clients/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r requirements/clients.txt
+	@if command -v npm >/dev/null; then cd tests/clients/node && npm ci --no-audit --no-fund --silent; else echo "npm is absent: the Vercel AI SDK is skipped"; fi
 	@touch $@

@@ -7,14 +7,14 @@ import argparse
 import importlib.util
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import urlsplit
+
+from headway.lab.model_build import model_folder
 
 ROOT = Path(__file__).resolve().parents[1]
 PURE_ROOMS = ("headway.kernel", "headway.calls", "headway.estate")
@@ -36,31 +36,31 @@ def chromium() -> bool:
 
 
 def postgres() -> bool:
-    address = urlsplit(os.environ.get("HEADWAY_TEST_PG", ""))
-    if not address.scheme:
-        return False
-    try:
-        with socket.create_connection((address.hostname or "127.0.0.1", address.port or 5432), timeout=2):
-            return True
-    except OSError:
-        return address.hostname in (None, "")  # a socket in a folder, which libpq finds
+    """A server to use, or the programs to start one for the tests."""
+    found = shutil.which("initdb") or any(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    return bool(os.environ.get("HEADWAY_TEST_PG") or found)
 
 
 def local_model() -> bool:
-    from headway.lab.model_build import model_folder
-
     return model_folder().ready()
 
 
 PARTS = (
     Part("Chromium", chromium, "web", "apt install chromium"),
-    Part("Postgres", postgres, "postgres", "set HEADWAY_TEST_PG to a database that tests may write to"),
+    Part(
+        "Postgres",
+        postgres,
+        "postgres",
+        "apt install postgresql, or set HEADWAY_TEST_PG to a server where tests may create databases",
+    ),
 )
 HEAVY_PARTS = (
     Part("the local model", local_model, "llama", "make model"),
     Part("npm", lambda: shutil.which("npm") is not None, "the Vercel AI SDK in tests/clients", "apt install npm"),
     Part("nginx", lambda: shutil.which("nginx") is not None, "make bench, and nginx as second opinion", "apt install nginx-light"),
-    Part("HAProxy", lambda: shutil.which("haproxy") is not None, "HAProxy as second opinion in tests/security", "apt install haproxy"),
+    Part(
+        "HAProxy", lambda: shutil.which("haproxy") is not None, "HAProxy as second opinion in tests/security", "apt install haproxy"
+    ),
     Part("Playwright", lambda: importlib.util.find_spec("playwright") is not None, "web", "make setup"),
 )
 
