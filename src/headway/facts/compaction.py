@@ -7,6 +7,9 @@ allows. So a query opens at most some dozens of files a day and each row is rewr
 from collections import defaultdict
 from collections.abc import Sequence
 
+import msgspec
+import pyarrow as pa
+
 from headway.facts.columns import TABLES
 from headway.facts.files import FactFile, FactFiles, merged_file, with_segments
 from headway.facts.parquet import read_aligned, write_durably
@@ -63,16 +66,13 @@ def _bundles(files: Sequence[FactFile], count_max: int) -> list[list[FactFile]]:
 
 def merge(files: FactFiles, table: str, group: list[FactFile], now: WallMs) -> FactFile:
     """Make one file of ``group``. The old ones are deleted by ``files.sweep`` later. ``OSError`` or ``ArrowException`` leave everything as it was."""
+    return replace(files, table, group, read_aligned(table, [file.path for file in group]), now)
+
+
+def replace(files: FactFiles, table: str, group: list[FactFile], rows: pa.Table, now: WallMs) -> FactFile:
+    """Let ``rows`` stand for all rows of ``group``, in one file under a new name: whoever reads the old ones reads on undisturbed."""
     target = merged_file(files.folder / table, group, new_id("m", now)[-_ENTROPY_CHARS:])
-    rows = read_aligned(table, [file.path for file in group]).sort_by(TIME_COLUMNS[table])
-    write_durably(target.path, with_segments(rows, target.segments))
-    new = FactFile(
-        path=target.path,
-        level=target.level,
-        first_wall_ms=target.first_wall_ms,
-        last_wall_ms=target.last_wall_ms,
-        size_bytes=target.path.stat().st_size,
-        segments=target.segments,
-    )
+    write_durably(target.path, with_segments(rows.sort_by(TIME_COLUMNS[table]), target.segments))
+    new = msgspec.structs.replace(target, size_bytes=target.path.stat().st_size)
     files.replaced(table, group, new)
     return new

@@ -8,9 +8,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from headway.facts.columns import TABLES
-from headway.facts.compaction import DAY_MS
-from headway.facts.files import FactFile, FactFiles, with_segments
-from headway.facts.parquet import read_aligned, write_durably
+from headway.facts.compaction import DAY_MS, replace
+from headway.facts.files import FactFile, FactFiles
+from headway.facts.parquet import read_aligned
 from headway.kernel.instants import WallMs
 
 _KEEP_UNTIL = "keep_until_wall_ms"
@@ -51,7 +51,7 @@ def _expire_recordings(files: FactFiles, file: FactFile, now: WallMs) -> int:
     if not gone:
         return 0
     if kept.num_rows:
-        write_durably(file.path, with_segments(kept, file.segments))
+        replace(files, "recording", [file], kept, now)
     else:
         files.dropped("recording", [file])
     return gone

@@ -10,9 +10,12 @@ import pytest
 
 from headway.control.ingest import Ingest, NotStored
 from headway.facts import parquet
+from headway.facts.answers import CallQuery
+from headway.facts.engine import Engine
 from headway.facts.files import BadSegmentName, FactFiles
 from headway.facts.model import AttemptFact, CallFact, Fact, RecordingFact
 from headway.facts.segments import encode_fact, footer_bytes, header_bytes, record_bytes
+from headway.facts.table import FactTable
 from headway.kernel.instants import WallMs
 
 NOW = WallMs(1_764_000_000_000)
@@ -150,6 +153,36 @@ async def test_many_gateways_at_once(tmp_path: Path) -> None:
     await bench.ingest.maintain(90)
     assert sorted(int(str(row["call"])) for row in rows(bench.files)) == list(range(80))
     assert len(bench.files.live("call")) == 5
+    await bench.close()
+
+
+async def test_questions_during_merges_never_count_twice_or_miss(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    engine = Engine(bench.files)
+    table = FactTable(engine)
+    stored = 0
+    working = True
+
+    async def ask() -> int:
+        asked = 0
+        while working:
+            least = stored
+            calls = (await table.calls(CallQuery(), 500)).calls
+            assert len({fact.call for fact in calls}) == len(calls)
+            assert least <= len(calls) <= stored + 1
+            asked += 1
+        return asked
+
+    asking = [asyncio.ensure_future(ask()) for _ in range(2)]
+    for i in range(80):
+        await bench.ingest.store_segment("g", name(i), segment(call(f"c{i:03d}")))
+        stored += 1
+        if i % 8 == 7:
+            await bench.ingest.maintain(90)
+    working = False
+    assert min(await asyncio.gather(*asking)) > 3
+    assert (await bench.ingest.maintain(90)).deleted_files > 0
+    await engine.close()
     await bench.close()
 
 

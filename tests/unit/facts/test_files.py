@@ -204,11 +204,16 @@ def test_recorded_text_goes_on_its_day(files: FactFiles) -> None:
         file = segment_file(files.folder / "recording", "g", name(i))
         write_durably(file.path, arrow_table("recording", rows))
         files.added("recording", file)
-    assert expire(files, NOON, keep_days=90).recordings == 2
-    files.sweep()
+    with files.pin() as paths:
+        assert expire(files, NOON, keep_days=90).recordings == 2
+        assert files.sweep() == 0
+        assert len(read_aligned("recording", paths["recording"])) == 4, "a query that began before reads on"
+    assert files.sweep() == 2
     left = sorted((files.folder / "recording").iterdir())
     assert sorted(read_aligned("recording", left).column("call").to_pylist()) == ["b", "d"]
     assert expire(files, NOON, keep_days=90).recordings == 0
+    assert b"secret of a" not in b"".join(path.read_bytes() for path in left)
+    assert files.holds("recording", segment_file(files.folder / "recording", "g", name(0)))
 
 
 def test_a_file_from_before_a_column_was_added(files: FactFiles) -> None:
