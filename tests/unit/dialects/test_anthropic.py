@@ -695,3 +695,19 @@ def test_prefixes_grow_with_the_tokens_asked_for() -> None:
     assert lengths == sorted(lengths)
     assert lengths[-1] > lengths[0] + 800
     assert json.loads(A.prefix(LONG, 10_000, 4.0))["messages"] == json.loads(LONG)["messages"]
+
+
+def test_the_shortest_prefix_is_the_users_first_character() -> None:
+    """An image is kept or not; what stands behind one that is not kept is no beginning of the prompt."""
+    image = {"type": "image", "source": {"type": "url", "url": "https://x/" + "i" * 50}}
+    text = {"type": "text", "text": "then this"}
+    begun = {"role": "assistant", "content": "I begin " * 9}
+    made = A.prefix(body(messages=[begun, {"role": "user", "content": [text, image]}]), 1, 4.0)
+    assert json.loads(made)["messages"] == [{"role": "user", "content": [{"type": "text", "text": "t"}]}]
+    with pytest.raises(BadRequest):
+        A.prefix(body(messages=[begun, {"role": "user", "content": [image, text]}]), 1, 4.0)
+
+
+def test_a_prefix_that_would_end_in_the_assistants_turn_ends_before_it() -> None:
+    asked = [{"role": "user", "content": "q" * 40}, {"role": "assistant", "content": "a" * 400}, {"role": "user", "content": "z"}]
+    assert json.loads(A.prefix(body(messages=asked), 50, 4.0))["messages"] == asked[:1]

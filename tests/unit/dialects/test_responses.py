@@ -592,3 +592,16 @@ def test_prefixes_grow_with_the_tokens_asked_for() -> None:
     assert lengths[-1] > lengths[0] + 800
     assert json.loads(R.prefix(LONG, 10_000, 4.0))["input"] == json.loads(LONG)["input"]
     assert json.loads(R.prefix(body(input="x" * 100), 10, 4.0))["input"] == "x" * 40
+
+
+def test_the_shortest_prefix_is_the_callers_first_character() -> None:
+    image = {"type": "input_image", "image_url": "https://x/" + "i" * 50, "detail": "auto"}
+    asked = [{"role": "assistant", "content": "I begin " * 9}, {"role": "user", "content": "then this " * 9}]
+    assert json.loads(R.prefix(body(input=asked), 1, 4.0))["input"] == [{"role": "user", "content": "t"}]
+    with pytest.raises(BadRequest):
+        R.prefix(body(input=[{"role": "user", "content": [image]}]), 1, 4.0)
+
+
+def test_a_prefix_that_would_end_in_the_assistants_item_ends_before_it() -> None:
+    asked = [{"role": "user", "content": "q" * 40}, {"role": "assistant", "content": "a" * 400}, {"role": "user", "content": "z"}]
+    assert json.loads(R.prefix(body(input=asked), 50, 4.0))["input"] == asked[:1]

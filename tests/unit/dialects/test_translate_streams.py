@@ -6,6 +6,7 @@ from typing import Any
 
 import anthropic
 import httpx2
+import msgspec
 import openai
 import pytest
 from hypothesis import given, settings
@@ -18,6 +19,7 @@ from headway.calls.conversation import (
     Delta,
     Failed,
     Finished,
+    Image,
     Message,
     Part,
     PartDelta,
@@ -29,6 +31,8 @@ from headway.calls.conversation import (
     StopReason,
     Text,
     Thinking,
+    Tool,
+    ToolResult,
     ToolUse,
     Usage,
 )
@@ -243,6 +247,65 @@ def test_message_start_has_usage_that_is_not_zero() -> None:
     assert start["usage"]["output_tokens"] >= 1
     known = events(write("anthropic", [Started(id="1", model="m", usage=Usage(input_tokens=12, cached_tokens=10))]))[0]["message"]
     assert (known["usage"]["input_tokens"], known["usage"]["cache_read_input_tokens"]) == (2, 10)
+
+
+def test_the_estimate_counts_all_that_is_said_in_the_prompt() -> None:
+    parts = (
+        Thinking(text="t" * 40),
+        ToolUse(id="1", name="f" * 4, arguments="a" * 36),
+        ToolResult(tool_use_id="1", content=(Text(text="r" * 40), Image(url="https://x"))),
+    )
+    tools = (Tool(name="n" * 4, description="d" * 34, schema=msgspec.Raw(b"{}")),)
+    asked = Conversation(model="m", messages=(Message(role=Role.USER, parts=parts),), tools=tools)
+    start = events(DIALECTS["anthropic"].encoder(asked).encode(Started(id="1", model="m")))[0]["message"]
+    assert start["usage"]["input_tokens"] == 40
+    empty = Conversation(model="m", messages=())
+    assert (
+        events(DIALECTS["anthropic"].encoder(empty).encode(Started(id="1", model="m")))[0]["message"]["usage"]["input_tokens"] == 1
+    )
+
+
+@pytest.mark.parametrize("target", ["responses", "anthropic"])
+def test_secrets_of_thinking_leave_with_it(target: str) -> None:
+    """Signed, redacted, and another provider's, with and without text."""
+    for part in (
+        Thinking(text="hm", signature="sig"),
+        Thinking(signature="sig"),
+        Thinking(encrypted="redacted"),
+        Thinking(text="hm", encrypted="theirs", id="rs_1"),
+    ):
+        deltas: list[Delta] = [Started(id="msg_1", model="m"), PartStarted(index=0, kind="thinking", id=part.id)]
+        if part.text:
+            deltas.append(PartDelta(index=0, text=part.text))
+        deltas += [
+            PartDelta(index=0, signature=part.signature, encrypted=part.encrypted),
+            PartEnded(index=0),
+            Finished(stop=StopReason.END),
+        ]
+        answer = Answer(id="msg_1", model="m", parts=(part,), stop=StopReason.END)
+        whole = json.loads(DIALECTS[target].encode_answer(answer, model="m"))
+        streamed = stream_with_client(target, [write(target, deltas)])
+        key = "output" if target == "responses" else "content"
+        assert comparable({key: streamed[key]}) == comparable({key: whole[key]})
+
+
+def test_a_refusal_streams_in_the_words_of_the_dialect() -> None:
+    deltas = [
+        Started(id="1", model="m"),
+        PartStarted(index=0, kind="refusal"),
+        PartDelta(index=0, text="no"),
+        Finished(stop=StopReason.REFUSAL),
+    ]
+    response = stream_with_client("responses", [write("responses", deltas)])
+    assert (response["status"], response["output"][0]["content"]) == ("completed", [{"type": "refusal", "refusal": "no"}])
+    message = stream_with_client("anthropic", [write("anthropic", deltas)])
+    assert (message["stop_reason"], message["content"][0]["text"]) == ("refusal", "no")
+
+
+def test_a_stream_that_never_said_it_started_is_still_whole() -> None:
+    deltas = [PartStarted(index=0, kind="text"), PartDelta(index=0, text="x"), Finished(stop=StopReason.END)]
+    assert stream_with_client("anthropic", [write("anthropic", deltas)])["content"][0]["text"] == "x"
+    assert stream_with_client("responses", [write("responses", deltas)])["output"][0]["content"][0]["text"] == "x"
 
 
 def test_usage_that_never_came_is_estimated_or_null() -> None:

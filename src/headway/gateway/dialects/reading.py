@@ -153,8 +153,3 @@ class Fields:
 
     def rest(self) -> dict[str, msgspec.Raw]:
         return {name: self._raw[name] for name in self.unread()}
-
-
-def join_names(*groups: Iterable[str]) -> tuple[str, ...]:
-    """Names of several steps as one list without repetition."""
-    return tuple(dict.fromkeys(name for group in groups for name in group))
