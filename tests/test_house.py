@@ -76,7 +76,9 @@ def test_nothing_is_swallowed_and_nothing_is_global() -> None:
 
 
 def test_every_limit_is_used_and_told_once() -> None:
-    names = [t.id for n in TREES["headway.kernel.limits"].body if isinstance(n, ast.Assign) for t in n.targets if isinstance(t, ast.Name)]
+    names = [
+        t.id for n in TREES["headway.kernel.limits"].body if isinstance(n, ast.Assign) for t in n.targets if isinstance(t, ast.Name)
+    ]
     assert len(names) == len(set(names))
     text = "\n".join(path.read_text() for name, path in NAMES.items() if name != "headway.kernel.limits")
     assert [name for name in names if not re.search(rf"\b{name}\b", text)] == []
@@ -86,7 +88,11 @@ def test_every_limit_is_used_and_told_once() -> None:
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     done = subprocess.run(
-        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     return next(folder.glob("*.whl"))

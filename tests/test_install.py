@@ -11,14 +11,38 @@ from packaging.markers import Marker
 
 ROOT = Path(__file__).parents[1]
 PACKAGES_MAX = 16
-HEAVY = ("fastapi", "starlette", "pydantic", "pydantic_core", "sqlalchemy", "opentelemetry", "numpy", "pyarrow", "duckdb", "ibis", "jinja2", "pandas")
+HEAVY = (
+    "fastapi",
+    "starlette",
+    "pydantic",
+    "pydantic_core",
+    "sqlalchemy",
+    "opentelemetry",
+    "numpy",
+    "pyarrow",
+    "duckdb",
+    "ibis",
+    "jinja2",
+    "pandas",
+)
 LINE = re.compile(r"^([A-Za-z0-9._-]+)==(\S+)(?: ; (.*?))? \\$", re.MULTILINE)
 
 
 def locked(name: str) -> dict[str, str]:
     """Packages and versions that ``requirements/NAME.txt`` installs on CPython 3.11 on Linux."""
-    here = {"python_version": "3.11", "python_full_version": "3.11.9", "sys_platform": "linux", "platform_system": "Linux", "os_name": "posix"}
-    here |= {"implementation_name": "cpython", "platform_python_implementation": "CPython", "platform_machine": "x86_64", "extra": ""}
+    here = {
+        "python_version": "3.11",
+        "python_full_version": "3.11.9",
+        "sys_platform": "linux",
+        "platform_system": "Linux",
+        "os_name": "posix",
+    }
+    here |= {
+        "implementation_name": "cpython",
+        "platform_python_implementation": "CPython",
+        "platform_machine": "x86_64",
+        "extra": "",
+    }
     text = (ROOT / "requirements" / f"{name}.txt").read_text()
     return {package: version for package, version, marker in LINE.findall(text) if not marker or Marker(marker).evaluate(here)}
 
