@@ -6,7 +6,7 @@ SHELL := /bin/bash
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --require-hashes
+PIP := $(BIN)/python -m pip --disable-pip-version-check -qq install --require-hashes
 SERVE := $(VENV)/.serve-installed
 DEV := $(VENV)/.dev-installed
 CLIENTS := .venv-clients/.installed
@@ -80,7 +80,7 @@ $(BIN)/python:
 $(SERVE): requirements/serve.txt requirements/build.txt pyproject.toml | $(BIN)/python
 	@echo "installing Headway into $(VENV) (once)"
 	@$(PIP) -r requirements/serve.txt -r requirements/build.txt
-	@$(BIN)/python -m pip --disable-pip-version-check --quiet install --no-deps --no-build-isolation -e .
+	@$(BIN)/python -m pip --disable-pip-version-check -qq install --no-deps --no-build-isolation -e .
 	@touch $@
 
 $(DEV): requirements/dev.txt $(SERVE)
@@ -92,6 +92,6 @@ $(DEV): requirements/dev.txt $(SERVE)
 $(CLIENTS): requirements/clients.txt $(DEV)
 	@echo "installing clients and agent frameworks into .venv-clients (once)"
 	@test -x .venv-clients/bin/python || $(BIN)/python -m venv .venv-clients
-	@.venv-clients/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r requirements/clients.txt
+	@.venv-clients/bin/python -m pip --disable-pip-version-check -qq install --require-hashes -r requirements/clients.txt
 	@if command -v npm >/dev/null; then cd tests/clients/node && npm ci --no-audit --no-fund --silent; else echo "npm is absent: the Vercel AI SDK is skipped"; fi
 	@touch $@

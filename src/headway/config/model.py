@@ -13,18 +13,31 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """``[gateway.limits]``: bounds of the data plane; what happens at each stands in ``kernel/limits.py``."""
 
     request_line_bytes_max: int = limits.REQUEST_LINE_BYTES_MAX
+    """Longer: 414."""
     head_bytes_max: int = limits.HEAD_BYTES_MAX
+    """Longer: 431."""
     headers_max: int = limits.HEADERS_MAX
+    """More: 431."""
     body_bytes_max: int = limits.BODY_BYTES_MAX
+    """Longer: 413, before it is read."""
     json_depth_max: int = limits.JSON_DEPTH_MAX
+    """Deeper: 400."""
     head_deadline_ms: int = limits.HEAD_DEADLINE_MS
+    """From the first byte to the end of the head; later: 408 and closed."""
     body_deadline_ms: int = limits.BODY_DEADLINE_MS
+    """From the end of the head to the end of the body; later: 408 and closed."""
     body_rate_bytes_per_s_min: int = limits.BODY_RATE_BYTES_PER_S_MIN
+    """A body that comes slower is given up: 408 and closed. 0 sets no rate."""
     send_stall_ms: int = limits.SEND_STALL_MS
+    """A client that takes nothing for so long is closed, and its upstream with it."""
     keep_alive_idle_ms: int = limits.KEEP_ALIVE_IDLE_MS
+    """An idle connection is closed after it."""
     connections_max: int = limits.CONNECTIONS_MAX
+    """More are refused with 503 and closed."""
     connections_per_address_max: int = limits.CONNECTIONS_PER_ADDRESS_MAX
+    """More from one address are refused."""
     calls_in_flight_max: int = limits.CALLS_IN_FLIGHT_MAX
+    """More are refused with 503 and Retry-After."""
 
 
 class Gateway(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -39,7 +52,9 @@ class Gateway(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     link_ca: str = ""
     """PEM file that must have signed control's certificate; empty for the system's."""
     snapshot_grace_s: int = limits.SNAPSHOT_GRACE_S
+    """How long a gateway serves from its last snapshot while control is away; then it refuses."""
     spool_disk_bytes_max: int = limits.SPOOL_DISK_BYTES_MAX
+    """Facts waiting for control on disk; over it the oldest segments are shed and counted."""
     drain_s: int = 30
     """How long running streams may finish after a stop was asked for."""
     limits: Limits = Limits()
@@ -57,19 +72,26 @@ class Control(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Empty for the socket in the state folder, or ``tls://host:port`` for gateways elsewhere."""
     link_token: str = ""
     link_certificate: str = ""
+    """PEM file that control shows to gateways elsewhere."""
     link_key: str = ""
+    """PEM file of its private key."""
     otlp_endpoint: str = ""
     """OTLP/HTTP collector for spans; empty exports none."""
     facts_keep_days: int = 90
+    """Older facts are deleted."""
 
 
 class Timeouts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[providers.NAME.timeouts]``."""
 
     connect_ms: int = limits.CONNECT_TIMEOUT_MS
+    """To a socket that stands."""
     first_byte_ms: int = limits.FIRST_BYTE_TIMEOUT_MS
+    """From there to the first byte of the answer."""
     idle_ms: int = limits.IDLE_TIMEOUT_MS
+    """Between two reads of a body."""
     total_ms: int = limits.TOTAL_TIMEOUT_MS
+    """The whole exchange."""
 
 
 class Provider(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -82,17 +104,22 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     base_urls: tuple[str, ...] = ()
     """Replicas of one engine; each is an endpoint of its own."""
     key: str = ""
+    """Reference to the key."""
     dialect: str = ""
     """Overrides the preset's: openai-chat, openai-responses or anthropic."""
     region: str = ""
+    """Where it answers: noted in facts, and part of some presets' addresses."""
     api_version: str = ""
+    """Azure: addresses deployments with this version; empty uses its version-free API."""
     organization: str = ""
+    """OpenAI: sent as openai-organization."""
     models: tuple[str, ...] = ()
     """Models that can be called here; empty asks the provider where it lists them."""
     headers: dict[str, str] = {}
     """Fixed headers sent with each call; values may be secret references."""
     timeouts: Timeouts = Timeouts()
     retries_max: int = 2
+    """Further tries of one call at this provider, within the retry budget of all calls."""
     files_tenant: str = ""
     """The one tenant that may use this provider's file routes: its account knows no tenants."""
     price_as: str = ""
@@ -103,8 +130,11 @@ class Tenant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """``[tenants.NAME]``: who pays and who shares."""
 
     weight: float = 1.0
+    """Share of what is scarce, relative to the other tenants'."""
     klass: str = msgspec.field(default="interactive", name="class")
+    """interactive or batch."""
     budget_usd_per_day: float | str | None = None
+    """Dollars a day (UTC), a number or an exact text such as "0.25"; calls are refused with 429 at the cap."""
     budget_usd_per_month: float | str | None = None
     budget_tokens_per_day: int | None = None
     budget_tokens_per_month: int | None = None
@@ -116,8 +146,11 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """``[features.NAME] record``: opt in to keep text, redacted, for so many days."""
 
     text: bool = False
+    """Keep prompts and answers of this feature."""
     keep_days: int = 7
+    """After so many days they are deleted."""
     redact: tuple[str, ...] = ("email", "card", "phone", "key")
+    """What is blanked before anything is stored: email, card, phone, key."""
 
 
 class Feature(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -126,6 +159,7 @@ class Feature(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     targets: tuple[str, ...] = ()
     """``provider/model`` in order of service."""
     deadline_ms: int | None = None
+    """A call that has no answer by then is given up with 504; x-headway-deadline-ms can only shorten it."""
     max_output_tokens: int | None = None
     """Reserved for a call that names no maximum, and sent upstream when a budget applies."""
     strict: bool = False
@@ -137,6 +171,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """``[state]``: where both processes keep what must survive."""
 
     dir: str = ".headway"
+    """Relative to the folder of headway.toml."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
