@@ -96,21 +96,24 @@ def scan_partial_head(partial: bytearray, searched: int, limits: Limits) -> None
 
 def read_framing(headers: Headers, line: RequestLine, limits: Limits) -> Framing:
     """What follows the head, by its fields (lower-case names, stripped values). Raises FramingError."""
-    deciding = [field for field in headers if field[0] in _DECIDING]
-    hosts = [value for name, value in deciding if name == b"host"]
-    _check_host(hosts, line)
-    if len(deciding) == 1 and hosts:
-        return Framing(0, False)
-    lengths = [value for name, value in deciding if name == b"content-length"]
-    codings = [value for name, value in deciding if name == b"transfer-encoding"]
-    expects = [value for name, value in deciding if name == b"expect"]
-    if any(value.lower() != b"100-continue" for value in expects):
-        raise FramingError(417, "unknown_expectation", "the only expectation that is met is 100-continue")
-    expects_continue = bool(expects) and not line.http_10
+    hosts, lengths, codings, expects = [], [], [], []
+    for name, value in headers:
+        if name in _DECIDING:
+            if name == b"host":
+                hosts.append(value)
+            elif name == b"content-length":
+                lengths.append(value)
+            elif name == b"transfer-encoding":
+                codings.append(value)
+            else:
+                expects.append(value)
+    if len(hosts) != 1 or _HOST.fullmatch(hosts[0]) is None:
+        _refuse_host(hosts, line)
+    expects_continue = bool(expects) and _expects_continue(expects, line)
     if codings:
         _check_codings(codings, lengths, line)
         return Framing(None, expects_continue)
-    return Framing(_length(lengths, limits), expects_continue)
+    return Framing(_length(lengths, limits) if lengths else 0, expects_continue)
 
 
 def body_too_large(limits: Limits) -> FramingError:
@@ -147,13 +150,18 @@ def _bad_request_line(head: bytes, limits: Limits) -> FramingError:
     return FramingError(400, "bad_target", "the request target holds a character that must be percent-encoded")
 
 
-def _check_host(hosts: list[bytes], line: RequestLine) -> None:
+def _refuse_host(hosts: list[bytes], line: RequestLine) -> None:
+    if not hosts and line.http_10:
+        return
     if len(hosts) != 1:
-        if not hosts and line.http_10:
-            return
         raise FramingError(400, "host", "exactly one Host header is needed")
-    if _HOST.fullmatch(hosts[0]) is None:
-        raise FramingError(400, "host", "the Host header is not a host name with an optional port")
+    raise FramingError(400, "host", "the Host header is not a host name with an optional port")
+
+
+def _expects_continue(expects: list[bytes], line: RequestLine) -> bool:
+    if any(value.lower() != b"100-continue" for value in expects):
+        raise FramingError(417, "unknown_expectation", "the only expectation that is met is 100-continue")
+    return not line.http_10
 
 
 def _check_codings(codings: list[bytes], lengths: list[bytes], line: RequestLine) -> None:
@@ -166,8 +174,6 @@ def _check_codings(codings: list[bytes], lengths: list[bytes], line: RequestLine
 
 
 def _length(lengths: list[bytes], limits: Limits) -> int:
-    if not lengths:
-        return 0
     if len(lengths) > 1:
         raise FramingError(400, "two_lengths", "Content-Length stands twice")
     if not lengths[0].isdigit() or len(lengths[0]) > _LENGTH_DIGITS_MAX:

@@ -145,7 +145,7 @@ class GuardedHttp(HttpToolsProtocol):
         elif reading is Reading.BODY:
             self._body_bytes(data)
         elif reading is Reading.ANSWERING:
-            self._pipelined_bytes(data)
+            self._hold_pipeline(data)
         else:
             self._linger_bytes -= len(data)
             if self._linger_bytes < 0:
@@ -157,10 +157,9 @@ class GuardedHttp(HttpToolsProtocol):
             end = data.find(HEAD_END) + 4
             if end > 3:
                 if end == len(data):
-                    self._begin(data)
+                    self._begin(data, b"")
                 else:
-                    self._buffer += data[end:]
-                    self._begin(data[:end])
+                    self._begin(data[:end], data[end:])
                 return
             self._set_deadline("head", self.shared.head_deadline_s)
         self._buffer += data
@@ -172,7 +171,7 @@ class GuardedHttp(HttpToolsProtocol):
             head = bytes(self._buffer[:end])
             del self._buffer[:end]
             self._searched = 0
-            self._begin(head)
+            self._begin(head, b"")
             return
         try:
             scan_partial_head(self._buffer, self._searched, self.limits)
@@ -181,7 +180,7 @@ class GuardedHttp(HttpToolsProtocol):
             return
         self._searched = len(self._buffer)
 
-    def _begin(self, head: bytes) -> None:
+    def _begin(self, head: bytes, rest: bytes) -> None:
         """A whole head: parse it, decide what follows, start the application on it, go on with what came behind it."""
         try:
             line = scan_head(head, self.limits)
@@ -193,20 +192,36 @@ class GuardedHttp(HttpToolsProtocol):
         except httptools.HttpParserError:
             self._refuse(Refusal(400, "malformed_head", "the request head is not valid HTTP"))
             return
-        bodiless = framing.length == 0
-        if self._message_done is not bodiless or self.url != line.target:
+        length = framing.length
+        if self._message_done is not (length == 0) or self.url != line.target:
             self._refuse(_DISAGREEMENT)
             return
         self._start(line, framing)
-        if bodiless:
+        if length == 0:
             self._request_read()
-            self._hold_pipeline()
+            self._hold_pipeline(rest)
+        elif length == len(rest):
+            self._whole_body(rest)
         else:
             self._expect_body(framing)
             if self._buffer:
-                data = bytes(self._buffer)
+                rest = bytes(self._buffer)
                 self._buffer.clear()
-                self._body_bytes(data)
+            if rest:
+                self._body_bytes(rest)
+
+    def _whole_body(self, body: bytes) -> None:
+        """Head and body came together, as most do: nothing to wait for, no deadline to set."""
+        self._reading = Reading.BODY
+        try:
+            self.parser.feed_data(body)
+        except httptools.HttpParserError:
+            self._refuse(Refusal(400, "malformed_body", "the request body is not valid HTTP"))
+            return
+        if self._message_done:
+            self._request_read()
+        else:
+            self._refuse(_DISAGREEMENT)
 
     def _parse_head(self, head: bytes) -> None:
         self._head_done = self._message_done = False
@@ -219,6 +234,8 @@ class GuardedHttp(HttpToolsProtocol):
             self.parser.feed_data(b"\r\n".join(text for text in lines if not text.lower().startswith(b"upgrade:")))
         if not self._head_done:
             raise FramingError(400, "malformed_head", "the request head is not valid HTTP")
+        if b" \r\n" in head or b"\t\r\n" in head:  # llhttp leaves blanks at the end of a value
+            self.headers[:] = [(name, value.rstrip(b" \t")) for name, value in self.headers]
 
     def _expect_body(self, framing: Framing) -> None:
         self._reading = Reading.BODY
@@ -259,11 +276,9 @@ class GuardedHttp(HttpToolsProtocol):
         self._deadline = _NEVER
         self._reading = Reading.ANSWERING
 
-    def _pipelined_bytes(self, data: bytes) -> None:
+    def _hold_pipeline(self, data: bytes) -> None:
+        """Bytes of later requests, kept up to a bound while one is answered."""
         self._buffer += data
-        self._hold_pipeline()
-
-    def _hold_pipeline(self) -> None:
         if len(self._buffer) > PIPELINED_BYTES_MAX:
             self.flow.pause_reading()
             self.flow.held = True
@@ -273,7 +288,7 @@ class GuardedHttp(HttpToolsProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._head_done:
             return  # a trailer: checked by ChunkedBody, and dropped, since nothing may add headers after the head was judged
-        self.headers.append((name.lower(), value.rstrip(b" \t")))
+        self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         self._head_done = True
