@@ -119,6 +119,22 @@ def steps(monkeypatch: pytest.MonkeyPatch, at: int) -> Callable[[], int]:
     return lambda: count
 
 
+def test_the_bytes_are_durable_before_the_name_is(files: FactFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+
+    def logged(what: str, real: Callable[..., object]) -> Callable[..., object]:
+        def operation(*args: object) -> object:
+            done.append(what)
+            return real(*args)
+
+        return operation
+
+    monkeypatch.setattr(parquet.os, "fsync", logged("sync", parquet.os.fsync))
+    monkeypatch.setattr(Path, "rename", logged("rename", Path.rename))
+    store(files, 1)
+    assert done == ["sync", "rename", "sync"]
+
+
 def merge_all(files: FactFiles) -> None:
     while groups := plan(files.live("call"), WallMs(NOON + DAY_MS)):
         for group in groups:
