@@ -66,7 +66,6 @@ _RECORDED = (
     ("schema", ("schema", "schema_stream")),
     ("pinged", ("stream",)),
     ("crlf", ("stream",)),
-    ("error_mid", ("stream",)),
     *((f"error_{status}", ("plain", "stream")) for status in (400, 401, 404, 429, 500, 529)),
 )
 
@@ -77,6 +76,7 @@ def scenarios() -> list[Scenario]:
         Scenario(f"{name}-{kind}", kind, f"<<recording={name}>> When does it leave?") for name, kinds in _RECORDED for kind in kinds
     ]
     out += [
+        Scenario("error_mid-stream", "stream", "<<recording=error_mid delay_ms=10>> When does it leave?"),
         Scenario("agent", "agent", "What does the tide_table say?"),
         Scenario("agent_schema", "agent_schema", "Give me the timetable."),
         Scenario("slow-with-pings", "stream", "<<delay_ms=60 ping_every_ms=25 words=4>> Take your time."),

@@ -162,15 +162,19 @@ def error_reply(dialect: str, status: int, message: str, kind: str = "") -> Repl
 
 
 def _recorded(recordings: Recordings, dialect: str, name: str, body: bytes) -> Reply:
+    """The recording as the provider would have sent it to this request: usage in a chat stream only where it was asked for."""
     streamed = b'"stream":true' in body.replace(b" ", b"")
     recording = recordings.find(dialect, name, streamed=streamed)
     ping = sse(scripted_messages.PING, named=True) if dialect == "anthropic" else b": ping\n\n"
+    events = recording.events() if recording.content_type.startswith("text/event-stream") else None
+    if events is not None and dialect == "openai-chat" and b'"include_usage":true' not in body.replace(b" ", b""):
+        events = [event.replace(b',"usage":null', b"") for event in events if b'"choices":[],"usage":{' not in event]
     return Reply(
         status=recording.status,
         headers=dict(recording.headers),
         content_type=recording.content_type,
         body=recording.body,
-        events=recording.events() if recording.content_type.startswith("text/event-stream") else None,
+        events=events,
         ping=ping,
         error_event=_error_event(dialect, 500, Script()),
     )
