@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -184,3 +185,28 @@ def test_depth_is_no_way_in(name: str) -> None:
         DIALECTS[name].decode_answer(deep)
     with pytest.raises(CallError):
         DIALECTS[name].decoder().feed(b"data: " + deep + b"\n\n")
+
+
+@pytest.mark.parametrize("name", MINE)
+def test_names_of_what_is_lost_are_fit_for_a_header(name: str) -> None:
+    word = "x\r\nset-cookie: a=b; é" + "y" * 1000
+    content = (
+        [{"type": "text", "text": "t"}, {"type": word}]
+        if name == "anthropic"
+        else [{"type": "input_text", "text": "t"}, {"type": word}]
+    )
+    turns = [{"role": "user", "content": content}]
+    body = {"model": "m", "max_tokens": 9, "messages": turns, "input": turns, word: 1}
+    conversation, before = DIALECTS[name].decode_request(json.dumps(body).encode())
+    for target in DIALECTS.values():
+        lost = (*before, *target.encode_request(conversation)[1])
+        assert lost
+        assert all(re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", each) for each in lost)
+
+
+@pytest.mark.parametrize("name", MINE)
+def test_a_refusal_does_not_repeat_a_long_word(name: str) -> None:
+    turns = [{"role": "r" * 100_000, "content": "x"}]
+    with pytest.raises(CallError) as refused:
+        DIALECTS[name].decode_request(json.dumps({"model": "m", "messages": turns, "input": turns}).encode())
+    assert len(refused.value.message) < 200

@@ -285,6 +285,15 @@ def test_a_plain_call_loses_nothing(source: str, target: str) -> None:
     assert set(made) <= {"model", "messages", "input", "max_tokens", "max_output_tokens", "store"}
 
 
+def test_fields_of_one_name_and_two_meanings_are_not_mixed_up() -> None:
+    asked = {"model": "m", "input": "hi", "context_management": [{"type": "compaction"}]}
+    made, lost = through("responses", "anthropic", asked)
+    assert "context_management" not in made
+    assert lost == ("context_management",)
+    asked = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "logprobs": True, "top_logprobs": 3}
+    assert through("chat", "responses", asked)[1] == ("logprobs", "top_logprobs")
+
+
 # --- reasoning that must come back ---------------------------------------------------------------------------------------
 
 

@@ -15,7 +15,7 @@ from headway.calls.conversation import (
     ToolResult,
     ToolUse,
 )
-from headway.gateway.dialects.reading import Fields, Lost
+from headway.gateway.dialects.reading import Fields, Lost, shown
 from headway.gateway.dialects.reasoning import effort_of, opened
 from headway.kernel.errors import CannotCarry
 
@@ -135,7 +135,7 @@ def _messages(top: Fields, lost: Lost) -> tuple[Message, ...]:
     for message in asked:
         role = message.need("role", str)
         if role not in _ROLES:
-            raise message.wrong("role", f"expected user, assistant or system, got {role!r}")
+            raise message.wrong("role", f"expected user, assistant or system, got {shown(role)}")
         if parts := _parts(message, lost):
             messages.append(Message(role=_ROLES[role], parts=parts))
         lost.fields("messages.", message)

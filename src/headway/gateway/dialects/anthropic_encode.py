@@ -25,9 +25,8 @@ from headway.kernel.limits import ANTHROPIC_MAX_TOKENS_DEFAULT
 
 Json = dict[str, Any]
 
-_EXTRAS = frozenset(
-    ("cache_control", "container", "context_management", "diagnostics", "inference_geo", "mcp_servers", "speed", "user_profile_id")
-)
+_EXTRAS = frozenset(("cache_control", "container", "diagnostics", "inference_geo", "mcp_servers", "speed", "user_profile_id"))
+"""``context_management`` is not among them: Responses has another field of that name."""
 _SERVICE_TIERS = (b'"auto"', b'"standard_only"')
 _CHOICES = {"auto": "auto", "required": "any", "none": "none", "named": "tool"}
 _ID_FORBIDDEN = re.compile(r"[^a-zA-Z0-9_-]")

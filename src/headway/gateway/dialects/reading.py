@@ -4,6 +4,7 @@ Decoding to ``dict[str, Raw]`` keeps what only passes through verbatim and shows
 everything that a translation loses.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
@@ -35,14 +36,26 @@ _SAYS_NOTHING: dict[str, tuple[bytes, ...]] = {
 }
 
 
+def shown(value: str) -> str:
+    """A caller's word in a message: quoted, and not longer than a line."""
+    return repr(value if len(value) <= 40 else value[:40] + "…")
+
+
 def says_nothing(name: str, value: msgspec.Raw) -> bool:
     """Whether a caller who sends ``name`` with this value gets the same without it."""
     text = bytes(value).strip()
     return text == b"null" or text in _SAYS_NOTHING.get(name, ())
 
 
+_UNFIT = re.compile(r"[^A-Za-z0-9_.-]")
+_NAME_CHARS_MAX = 64
+
+
 class Lost:
-    """Names of what could not be carried, each once, in the order met."""
+    """Names of what could not be carried, each once, in the order met.
+
+    Some are the caller's own words (a field, a type) and travel in a header: what does not belong there becomes ``_``.
+    """
 
     __slots__ = ("_names",)
 
@@ -50,7 +63,7 @@ class Lost:
         self._names: dict[str, None] = {}
 
     def add(self, name: str) -> None:
-        self._names[name] = None
+        self._names[_UNFIT.sub("_", name[:_NAME_CHARS_MAX])] = None
 
     def fields(self, prefix: str, fields: "Fields", known: Iterable[str] = ()) -> None:
         """Names each field of an object that was not read and is not among ``known`` (which say nothing elsewhere).

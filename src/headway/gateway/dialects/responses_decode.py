@@ -16,7 +16,7 @@ from headway.calls.conversation import (
     ToolResult,
     ToolUse,
 )
-from headway.gateway.dialects.reading import Fields, Lost
+from headway.gateway.dialects.reading import Fields, Lost, shown
 from headway.gateway.dialects.reasoning import opened
 
 _ROLES = {"user": Role.USER, "assistant": Role.ASSISTANT, "system": Role.SYSTEM, "developer": Role.DEVELOPER}
@@ -219,7 +219,7 @@ def _item(item: Fields, turns: _Turns, lost: Lost) -> None:
 def _message(item: Fields, turns: _Turns, lost: Lost) -> None:
     role = item.need("role", str)
     if role not in _ROLES:
-        raise item.wrong("role", f"expected user, assistant, system or developer, got {role!r}")
+        raise item.wrong("role", f"expected user, assistant, system or developer, got {shown(role)}")
     if item.is_text("content"):
         parts: list[Part] = [Text(text=item.text("content"))]
     else:

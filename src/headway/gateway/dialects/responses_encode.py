@@ -34,10 +34,10 @@ _EXTRAS = frozenset(
         "prompt_cache_retention",
         "safety_identifier",
         "store",
-        "top_logprobs",
         "truncation",
     )
 )
+"""``top_logprobs`` is not among them: an answer's log probabilities have no place in a Conversation, so asking would be in vain."""
 _SERVICE_TIERS = (b'"auto"', b'"default"', b'"flex"', b'"priority"', b'"fast"', b'"scale"', b'"ultrafast"')
 _UNKNOWN_HERE = ("top_k", "seed", "frequency_penalty", "presence_penalty", "stop")
 _EMPTY_SCHEMA = msgspec.Raw(b'{"type":"object","properties":{}}')
