@@ -13,9 +13,13 @@ import h11
 import pytest
 
 from headway.config.model import Timeouts
-from headway.gateway.upstream import UpstreamRequest
+from headway.gateway.upstream import Upstream, UpstreamRequest
 from headway.gateway.upstream_aiohttp import AiohttpUpstream
 from headway.gateway.upstream_conformance_origin import Peer, origin
+from headway.gateway.upstream_http1 import Http1Upstream
+
+Adapter = type[AiohttpUpstream] | type[Http1Upstream]
+ADAPTERS: list[Adapter] = [AiohttpUpstream, Http1Upstream]
 
 PATHS = [
     "/",
@@ -35,8 +39,8 @@ HEADERS = [
 
 
 @contextlib.asynccontextmanager
-async def sending() -> AsyncIterator[AiohttpUpstream]:
-    upstream = AiohttpUpstream()
+async def sending(adapter: Adapter) -> AsyncIterator[Upstream]:
+    upstream = adapter()
     try:
         yield upstream
     finally:
@@ -61,7 +65,8 @@ def read_by_h11(data: bytes) -> list[Any]:
             return read
 
 
-async def test_h11_reads_what_was_told() -> None:
+@pytest.mark.parametrize("adapter", ADAPTERS)
+async def test_h11_reads_what_was_told(adapter: Adapter) -> None:
     captured = bytearray()
 
     async def script(peer: Peer) -> None:
@@ -72,7 +77,7 @@ async def test_h11_reads_what_was_told() -> None:
 
     told = [(method, path, headers, body) for method in ("POST", "PUT") for path in PATHS for headers in HEADERS for body in BODIES]
     async with origin(script) as there:
-        async with sending() as upstream:
+        async with sending(adapter) as upstream:
             for method, path, headers, body in told:
                 exchange = await upstream.exchange(there.request(method=method, path=path, headers=headers, body=body + b"END"))
                 await exchange.read(100)
@@ -132,7 +137,8 @@ def haproxy(folder: Path, port: int, behind: int) -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["nginx", "haproxy"])
-async def test_proxies_that_people_trust_read_what_was_told(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("adapter", ADAPTERS)
+async def test_proxies_that_people_trust_read_what_was_told(adapter: Adapter, name: str, tmp_path: Path) -> None:
     """They pass on what they read: an origin behind them must see the method, target and body that we were told to send."""
     if shutil.which(name) is None:
         pytest.skip(f"{name} is not installed")
@@ -145,7 +151,7 @@ async def test_proxies_that_people_trust_read_what_was_told(name: str, tmp_path:
     async with origin(script) as there:
         port = free_port()
         with program({"nginx": nginx, "haproxy": haproxy}[name](tmp_path, port, there.port), port):
-            async with sending() as upstream:
+            async with sending(adapter) as upstream:
                 for path in PATHS:
                     for headers in HEADERS:
                         for body in BODIES:
