@@ -156,4 +156,4 @@ class CallBook:
             problem = str(away)
         found.pop(call, None)
         near = sorted((c for c in found.values() if who.sees(c.tenant)), key=lambda c: abs(c.started_wall_ms - since))
-        return tuple(near[: limits.NEIGHBOURS_MAX]), problem
+        return tuple(sorted(near[: limits.NEIGHBOURS_MAX], key=lambda c: c.call, reverse=True)), problem

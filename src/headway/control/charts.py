@@ -94,32 +94,33 @@ def phases(attempt: AttemptFact, call_started_wall_ms: int) -> tuple[Phase, ...]
 
 
 def phase_bar(rows: Sequence[tuple[Phase, ...]], total_ms: float, first_token_ms: float | None) -> Markup:
-    """One bar an attempt on the call's time axis, the first token as a line through all."""
+    """One bar an attempt on the call's time axis, the first token as a line through all. Lengths are percentages, so text keeps its shape."""
     total = max(total_ms, 0.001, *(phase.end_ms for row in rows for phase in row))
-    height = 20 * max(1, len(rows))
+    bottom = _LANE * max(1, len(rows))
     parts = []
     for i, row in enumerate(rows):
-        parts.append(f'<rect class="lane" x="0" y="{i * 20 + 3}" width="1000" height="14"/>')
+        parts.append(f'<rect class="lane" x="0" y="{i * _LANE + 2}" width="100%" height="{_LANE - 6}"/>')
         for phase in row:
-            x, width = phase.start_ms / total * 1000, max(1.0, phase.length_ms / total * 1000)
+            x, width = phase.start_ms / total * 100, max(0.1, phase.length_ms / total * 100)
             title = escape(f"attempt {i + 1}, {phase.name}: {milliseconds(phase.length_ms)}")
-            name = phase.name.replace(" ", "-")
-            parts.append(
-                f'<rect class="phase phase-{name}" x="{x:.1f}" y="{i * 20 + 3}" width="{width:.1f}" height="14"><title>{title}</title></rect>'
-            )
+            place = f'x="{x:.2f}%" y="{i * _LANE + 2}" width="{width:.2f}%" height="{_LANE - 6}"'
+            parts.append(f'<rect class="phase phase-{phase.name.replace(" ", "-")}" {place}><title>{title}</title></rect>')
+    text_y = bottom + 12
+    parts.append(f'<text class="tick end" x="100%" y="{text_y}">{milliseconds(total)}</text>')
     if first_token_ms is not None:
-        x = min(1000.0, first_token_ms / total * 1000)
-        parts.append(f'<line class="mark-line" x1="{x:.1f}" x2="{x:.1f}" y1="0" y2="{height}"><title>first token</title></line>')
+        x = min(100.0, first_token_ms / total * 100)
+        parts.append(f'<line class="mark-line" x1="{x:.2f}%" x2="{x:.2f}%" y1="0" y2="{bottom + 2}"/>')
+        side = "end" if x > 50 else ""
+        if x < 80:
+            parts.append(f'<text class="tick {side}" x="{x:.2f}%" y="{text_y}">first token {milliseconds(first_token_ms)}</text>')
     label = escape(f"Phases of {len(rows)} attempts over {milliseconds(total)}")
-    return _drawn(
-        f'<svg class="phases" viewBox="0 0 1000 {height}" preserveAspectRatio="none" height="{height * 1.2:.0f}" role="img" aria-label="{label}">'
-        f"{''.join(parts)}</svg>"
-    )
+    return _drawn(f'<svg class="phases" width="100%" height="{bottom + 18}" role="img" aria-label="{label}">{"".join(parts)}</svg>')
 
 
 # --- first-token time over the range ----------------------------------------------------------------------------------------
 
 _W, _H, _LEFT, _BOTTOM, _TOP = 720, 176, 52, 22, 8
+_LANE = 24
 _TICKS_MS = (1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000, 100_000, 300_000)
 
 

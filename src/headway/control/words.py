@@ -103,6 +103,13 @@ def usd(nano: int | None) -> str:
     return usd_text(nano, places)
 
 
+def usd_short(nano: int | None) -> str:
+    """For tables: four decimals below $1, so that points stand below each other; what is smaller says so."""
+    if nano is None or nano == 0 or abs(nano) >= NANO_PER_USD:
+        return usd(nano)
+    return "<$0.0001" if abs(nano) < NANO_PER_USD // 10_000 else usd_text(nano, 4)
+
+
 def percent(share: float | None) -> str:
     """3.2 %, 0.04 %; a dash for None."""
     if share is None:

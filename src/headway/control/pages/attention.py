@@ -10,6 +10,7 @@ from headway.control.words import ago, count, milliseconds, percent, plural, usd
 from headway.ledger.model import BudgetState, BudgetUnit
 
 BUDGET_NEAR_SHARE = 0.8
+FAILED_CALLS_MIN = 3
 FAILED_SHARE_WARN, FAILED_SHARE_BAD = 0.05, 0.25
 _RANK = {"bad": 0, "warn": 1, "info": 2}
 _Z95 = 1.96
@@ -92,10 +93,10 @@ def of_budgets(budgets: Sequence[BudgetState], now: int) -> Iterable[Attention]:
 
 
 def of_failures(recent: Overview, minutes: int) -> Iterable[Attention]:
-    """Features that fail more than chance explains: the lower end of the interval decides, so that one failed call alarms nobody."""
+    """Features that fail more than chance explains: the lower end of the interval decides, and a few calls alarm nobody."""
     for group in recent.features:
         low, _ = failed_interval(group.failed, group.calls)
-        if low < FAILED_SHARE_WARN:
+        if low < FAILED_SHARE_WARN or group.failed < FAILED_CALLS_MIN:
             continue
         yield Attention(
             tone="bad" if low >= FAILED_SHARE_BAD else "warn",

@@ -1,22 +1,41 @@
 """One call: who asked, who answered, where the time went, what it cost, what ran beside it."""
 
+from typing import Final
+
 import msgspec
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from headway.control.callbook import CallBook, OneCall
 from headway.control.charts import Phase, phases
-from headway.control.deps import Use, Viewer
+from headway.control.deps import Deps, Use, Viewer
 from headway.control.pages.render import show
-from headway.control.words import milliseconds, short_id, state_words
+from headway.control.ports import AWAY
+from headway.control.words import milliseconds, percent, short_id, state_words
 from headway.facts.model import AttemptFact, CallFact
 
 router = APIRouter()
+PHASES: Final = {
+    "queue": "waiting in our queue",
+    "connect": "connecting",
+    "head": "waiting for the provider to begin",
+    "first token": "waiting for the first token",
+    "answer": "receiving the answer",
+    "rest": "closing",
+}
 
 
 class AttemptRow(msgspec.Struct, frozen=True, kw_only=True):
     fact: AttemptFact
     phases: tuple[Phase, ...]
+
+
+class PhaseShare(msgspec.Struct, frozen=True, kw_only=True):
+    """A kind of phase over all attempts."""
+
+    name: str
+    words: str
+    length_ms: float
 
 
 class CallPage(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,6 +44,19 @@ class CallPage(msgspec.Struct, frozen=True, kw_only=True):
     one: OneCall
     verdict: str
     attempts: tuple[AttemptRow, ...]
+    shares: tuple[PhaseShare, ...]
+    key_name: str = ""
+    """The name of the key that was used, when the ledger can be asked."""
+
+
+def shares_of(attempts: tuple[AttemptRow, ...]) -> tuple[PhaseShare, ...]:
+    """Every kind of phase that took any time, in the order in which they come."""
+    found = []
+    for name, words in PHASES.items():
+        length_ms = sum(phase.length_ms for row in attempts for phase in row.phases if phase.name == name)
+        if length_ms:
+            found.append(PhaseShare(name=name, words=words, length_ms=length_ms))
+    return tuple(found)
 
 
 def verdict_of(one: OneCall) -> str:
@@ -38,9 +70,9 @@ def verdict_of(one: OneCall) -> str:
         again = f" after {fact.attempts} attempts" if fact.attempts > 1 else ""
         return f"Done in {took}{again}{slowest}."
     _, words = state_words(fact.outcome)
-    why = f": {fact.error_detail}" if fact.error_detail else f" ({fact.error_code})" if fact.error_code else ""
+    why = f": {fact.error_detail.rstrip('.')}" if fact.error_detail else f" ({fact.error_code})" if fact.error_code else ""
     began = "after the answer had begun" if fact.committed else "before anything was sent to the caller"
-    return f"{words.capitalize()} after {took}, {began}{why}"
+    return f"{words.capitalize()} after {took}, {began}{why}."
 
 
 def _largest_share(fact: CallFact, attempts: tuple[AttemptFact, ...]) -> str:
@@ -49,15 +81,16 @@ def _largest_share(fact: CallFact, attempts: tuple[AttemptFact, ...]) -> str:
         return ""
     longest = max(found, key=lambda phase: phase.length_ms)
     share = longest.length_ms / fact.duration_ms
-    words = {
-        "queue": "waiting in our queue",
-        "connect": "connecting",
-        "head": "waiting for the provider to begin",
-        "first token": "waiting for the first token",
-        "answer": "receiving the answer",
-        "rest": "closing",
-    }
-    return f", {min(share, 1):.0%} of it {words[longest.name]}"
+    return f", {percent(min(share, 1))} of it {PHASES[longest.name]}"
+
+
+async def key_name_of(use: Deps, key: str) -> str:
+    """The name of a key; empty for none, for one that is gone, and while the ledger is away."""
+    try:
+        record = await use.ledger.keys.get(key) if key else None
+    except AWAY:
+        return ""
+    return record.name if record is not None else ""
 
 
 @router.get("/calls/{call}")
@@ -67,5 +100,6 @@ async def call(request: Request, call: str, who: Viewer, use: Use) -> Response:
     attempts = one.stored.attempts if one.stored else ()
     started = one.stored.fact.started_wall_ms if one.stored else 0
     rows = tuple(AttemptRow(fact=a, phases=phases(a, started)) for a in sorted(attempts, key=lambda a: a.attempt))
-    page = CallPage(one=one, verdict=verdict_of(one), attempts=rows)
+    key_name = await key_name_of(use, one.stored.fact.key if one.stored else "")
+    page = CallPage(one=one, verdict=verdict_of(one), attempts=rows, shares=shares_of(rows), key_name=key_name)
     return show(request, who, "call.html", f"Call {short_id(call)}", page)

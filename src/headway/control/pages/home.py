@@ -11,7 +11,7 @@ from headway.control.pages import attention
 from headway.control.pages.attention import Attention
 from headway.control.pages.ranges import DAY_MS, MINUTE_MS, RANGES, Range, range_named
 from headway.control.pages.render import show
-from headway.control.ports import AWAY, GatewayView, Group, Overview
+from headway.control.ports import AWAY, Bucket, GatewayView, Group, Overview
 from headway.ledger.model import BudgetState
 
 router = APIRouter()
@@ -47,6 +47,24 @@ class HomePage(msgspec.Struct, frozen=True, kw_only=True):
     problem: str = ""
 
 
+def filled(group: Group, overview: Overview) -> Group:
+    """The group with a bucket for every step of the range, so that a quiet hour shows as one."""
+    step = overview.bucket_ms
+    seen = {bucket.start_wall_ms: bucket for bucket in group.series}
+    starts = range(overview.since_wall_ms // step * step, overview.until_wall_ms, step)
+    return msgspec.structs.replace(group, series=tuple(seen.get(start) or Bucket(start_wall_ms=start) for start in starts))
+
+
+def whole(overview: Overview) -> Overview:
+    """Every series of the overview ``filled``."""
+    return msgspec.structs.replace(
+        overview,
+        total=filled(overview.total, overview),
+        features=tuple(filled(group, overview) for group in overview.features),
+        tenants=tuple(filled(group, overview) for group in overview.tenants),
+    )
+
+
 def as_row(group: Group) -> Row:
     """With the interval, and the tone that its lower end deserves."""
     low, high = attention.failed_interval(group.failed, group.calls)
@@ -59,12 +77,14 @@ def rows_of(groups: tuple[Group, ...]) -> tuple[Row, ...]:
     return tuple(sorted((as_row(g) for g in groups), key=lambda r: (-r.failed_low if r.tone != "ok" else 0.0, -r.group.calls)))
 
 
-def first_call_line(use: Deps) -> str:
-    """A call that works against the configuration in force."""
-    features = use.configuration.generation().features
-    model = features[0].name if features else "PROVIDER/MODEL"
+def first_call_line(use: Deps, key: str = "") -> str:
+    """A call that works against the configuration in force, with ``key`` where one is known."""
+    found = use.configuration.generation()
+    model = found.features[0].name if found.features else "PROVIDER/MODEL"
     body = msgspec.json.encode({"model": model, "messages": [{"role": "user", "content": "Hello"}]}).decode()
-    return f"curl {use.gateway_address}/v1/chat/completions \\\n  -H 'authorization: Bearer YOUR_KEY' -H 'content-type: application/json' \\\n  -d '{body}'"
+    shown = key or ("" if found.open_access else "YOUR_KEY")
+    header = f" \\\n  -H 'authorization: Bearer {shown}'" if shown else ""
+    return f"curl {use.gateway_address}/v1/chat/completions -H 'content-type: application/json'{header} \\\n  -d '{body}'"
 
 
 async def gathered(use: Deps, who: Who, chosen: Range) -> HomePage:
@@ -73,7 +93,7 @@ async def gathered(use: Deps, who: Who, chosen: Range) -> HomePage:
     problems: list[str] = []
     overview = recent = today = None
     try:
-        overview = await use.facts.overview(now - chosen.length_ms, now, chosen.bucket_ms, who.tenant)
+        overview = whole(await use.facts.overview(now - chosen.length_ms, now, chosen.bucket_ms, who.tenant))
         recent = await use.facts.overview(now - RECENT_MINUTES * MINUTE_MS, now, RECENT_MINUTES * MINUTE_MS, who.tenant)
         today = (await use.facts.overview(now - now % DAY_MS, now, DAY_MS, who.tenant)).total
     except AWAY as away:

@@ -45,6 +45,7 @@ def environment() -> Environment:
         "short_count",
         "milliseconds",
         "usd",
+        "usd_short",
         "percent",
         "interval",
         "short_id",

@@ -14,10 +14,13 @@ from headway.control.pages.home import first_call_line
 from headway.control.pages.login import form_of
 from headway.control.pages.render import show
 from headway.control.ports import AWAY, GatewayView, Generation
+from headway.kernel.limits import PAGE_ROWS_MAX
 from headway.ledger.model import AuditEntry, BudgetState, Principal, PrincipalKind, Role
 
 router = APIRouter()
 AUDIT_ROWS = 30
+COMINGS = "session."
+"""Who came and went is in the whole log, not among the changes."""
 
 
 class SettingsPage(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,7 +63,8 @@ async def gathered(use: Deps, who: Who) -> SettingsPage:
             everybody = await use.ledger.principals.all()
             users = tuple(p for p in everybody if p.kind is PrincipalKind.USER)
             names = {p.id: p.name for p in everybody}
-            audit = tuple(await use.ledger.audit.entries(limit=AUDIT_ROWS))
+            entries = await use.ledger.audit.entries(limit=PAGE_ROWS_MAX)
+            audit = tuple(entry for entry in entries if not entry.action.startswith(COMINGS))[:AUDIT_ROWS]
     except AWAY as away:
         problem = str(away)
     return SettingsPage(
@@ -91,7 +95,7 @@ async def create_key(request: Request, who: Operator, use: Use) -> Response:
     """Make a key from the form; its secret is on the page that answers, and nowhere else."""
     form = await form_of(request)
     created = await key_api.create(use, who, _new_key(form))
-    line = first_call_line(use).replace("YOUR_KEY", created.secret)
+    line = first_call_line(use, created.secret)
     return show(request, who, "key_created.html", "Key created", KeyCreatedPage(created=created, first_call=line), status=201)
 
 

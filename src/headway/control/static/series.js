@@ -4,6 +4,12 @@
 const css = (/** @type {string} */ name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const milliseconds = (/** @type {number | null} */ v) => (v == null ? "–" : v < 1000 ? `${v.toPrecision(3)} ms` : `${(v / 1000).toPrecision(3)} s`);
 const HEIGHT = 240;
+// uPlot's table of time labels, with 24 hours: [least step in s, label, with the year, the month, the day, the hour, ...]
+const CLOCK = [
+  [86400, "{MM}-{DD}", "\n{YYYY}", null, null, null, null, null, 1],
+  [60, "{HH}:{mm}", "\n{YYYY}-{MM}-{DD}", null, "\n{MM}-{DD}", null, null, null, 1],
+  [1, "{HH}:{mm}:{ss}", "\n{YYYY}-{MM}-{DD}", null, "\n{MM}-{DD}", null, null, null, 1],
+];
 
 function draw(/** @type {HTMLElement} */ figure) {
   const source = figure.querySelector("script[type='application/json']");
@@ -28,7 +34,7 @@ function draw(/** @type {HTMLElement} */ figure) {
     height: HEIGHT,
     tzDate: (/** @type {number} */ s) => uPlot.tzDate(new Date(s * 1000), "Etc/UTC"),
     scales: { y: { distr: 3, log: 10 } },
-    axes: [axis, { ...axis, size: 60, values: (/** @type {unknown} */ _, /** @type {number[]} */ ticks) => ticks.map((t) => (t == null ? "" : milliseconds(t))) }],
+    axes: [{ ...axis, values: CLOCK }, { ...axis, size: 60, values: (/** @type {unknown} */ _, /** @type {number[]} */ ticks) => ticks.map((t) => (t == null ? "" : milliseconds(t))) }],
     series: [{ label: "UTC", value: "{YYYY}-{MM}-{DD} {HH}:{mm}" }, line("p50", "--accent", []), line("p99", "--g5", [5, 3])],
     cursor: { drag: { x: true, y: false } },
   };
