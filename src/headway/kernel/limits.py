@@ -107,6 +107,7 @@ LEASE_RETURNS_WAITING_MAX = (
     10_000  # while the store is away; over it the oldest is dropped, and its lease expires and is reconciled
 )
 LEASE_RECONCILE_QUIET_MS = 10_000
+LEASES_KEPT_DAYS = 62  # older ones are deleted: their months are over, what they spent stays in the budget's history
 LEDGER_TICK_MS = 1_000
 
 # Control.

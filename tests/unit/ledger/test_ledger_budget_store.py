@@ -6,7 +6,7 @@ import random
 import pytest
 
 from headway.kernel.instants import WallMs
-from headway.kernel.limits import LEASE_TTL_S
+from headway.kernel.limits import LEASE_TTL_S, LEASES_KEPT_DAYS
 from headway.ledger import budgets as rules
 from headway.ledger.model import BudgetSpec, BudgetState, BudgetUnit, LeaseState
 from headway.ledger.port import LeaseAt
@@ -118,6 +118,18 @@ async def test_a_hello_expires_what_the_gateway_no_longer_holds(ledger: Ledger, 
     assert [r.id for r in await ledger.budgets.unsettled("g", said)] == [lost]
     assert list(await ledger.budgets.expire(WallMs(noon + EXPIRY_MS))) != [], "the foreign one was not renewed"
     assert {foreign, newer, held} >= {r.id for r in await ledger.budgets.unsettled("h", said)}
+
+
+async def test_old_leases_go_and_what_they_spent_stays(ledger: Ledger, noon: WallMs) -> None:
+    await ledger.budgets.sync([spec(100)], noon)
+    lease = await lend(ledger, 40, noon)
+    await ledger.budgets.give_back(lease, 15, final=True, now=noon)
+    gone_at = WallMs(noon + EXPIRY_MS + LEASES_KEPT_DAYS * DAY_MS)
+    await ledger.budgets.expire(WallMs(gone_at - 1))
+    assert await ledger.budgets.give_back(lease, 16, final=True, now=noon) is not None
+    await ledger.budgets.expire(gone_at)
+    assert await ledger.budgets.give_back(lease, 17, final=True, now=noon) is None
+    assert [figures(s) for s in await ledger.budgets.history(spec(0).id, 5)] == [(100, 16, 0, 0)]
 
 
 async def test_an_unknown_lease_is_nobodys(ledger: Ledger, noon: WallMs) -> None:

@@ -99,3 +99,19 @@ async def test_the_first_owner_has_its_token_in_a_private_file(ledger: Ledger, t
     assert fresh != token
     assert await ledger.keys.check(fresh, noon) is not None
     assert await ledger.keys.check(token, noon) is None, "the lost one is revoked"
+
+
+@pytest.mark.postgres
+async def test_a_postgres_that_cuts_every_connection_is_used_again(fresh_postgres: str, noon: WallMs) -> None:
+    ledger = await open_ledger(fresh_postgres)
+    record, _ = await ledger.keys.create(NewKey(tenant="t"), actor="x", now=noon)
+    admin = create_engine(parse_url(fresh_postgres), isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        cut = (
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()"
+        )
+        connection.execute(text(cut))
+    admin.dispose()
+    assert [k.id for k in await ledger.keys.all()] == [record.id]
+    assert (await ledger.keys.revoke(record.id, actor="x", now=noon)).revoked_wall_ms == noon
+    await ledger.close()

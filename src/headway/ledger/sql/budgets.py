@@ -6,10 +6,11 @@ Two controls on one Postgres take turns at the lock, so they never lend the same
 from collections.abc import Iterable, Sequence
 
 from msgspec.structs import asdict
-from sqlalchemy import Connection, RowMapping, and_, insert, select, update
+from sqlalchemy import Connection, RowMapping, and_, delete, insert, select, update
 
 from headway.kernel.ids import new_id
 from headway.kernel.instants import WallMs
+from headway.kernel.limits import LEASES_KEPT_DAYS
 from headway.ledger import budgets as rules
 from headway.ledger import schema
 from headway.ledger.model import BudgetSpec, BudgetState, Lease, LeaseRecord, LeaseState
@@ -18,6 +19,7 @@ from headway.ledger.sql.base import Store, note, struct
 
 FROM_SETTINGS = "settings"
 FROM_LEDGER = "ledger"
+DAY_MS = 86_400_000
 _b, _p, _l = schema.budgets, schema.budget_periods, schema.leases
 _STATE = (_b.c.id, _b.c.scope, _b.c.unit, _b.c.period, _b.c.cap_wanted, _b.c.active)
 _PERIOD = (_p.c.period_start_wall_ms, _p.c.period_end_wall_ms, _p.c.cap, _p.c.spent, _p.c.leased, _p.c.overrun)
@@ -100,6 +102,8 @@ class SqlBudgets(Store):
 
     async def expire(self, now: WallMs) -> Sequence[LeaseRecord]:
         def change(connection: Connection) -> list[LeaseRecord]:
+            old = and_(_l.c.state != LeaseState.OPEN, _l.c.expires_wall_ms <= now - LEASES_KEPT_DAYS * DAY_MS)
+            connection.execute(delete(_l).where(old))
             return _expire(connection, _leases(connection, and_(_l.c.state == LeaseState.OPEN, _l.c.expires_wall_ms <= now)))
 
         return await self._writer.run(change, locks=None)
