@@ -8,6 +8,7 @@ import re
 BLANK = "[redacted]"
 
 _OURS = re.compile(r"\b(hw_[0-9a-z]{26})_[0-9A-Za-z_\-]+")
+_OUR_TOKENS = re.compile(r"\bhw[a-z]{1,2}_[0-9A-Za-z_\-]{16,}")  # login links, sessions
 _KNOWN = re.compile(
     r"""
     \b(?=[srpAghnxe])(?:                            # one of the first letters below: quick to say no
@@ -40,6 +41,7 @@ _USERINFO = re.compile(r"(://[^\s/:@]{1,200}:)[^\s/@]{1,200}@")
 def scrub(text: str) -> str:
     """``text`` with keys, tokens, passwords and the like blanked. The id of one of our keys stays: it is not secret and says which key it was."""
     text = _OURS.sub(rf"\1_{BLANK}", text)
+    text = _OUR_TOKENS.sub(BLANK, text)
     text = _KNOWN.sub(BLANK, text)
     text = _PRIVATE_KEY.sub(BLANK, text)
     text = _SCHEME.sub(rf"\1\2{BLANK}", text)

@@ -19,6 +19,7 @@ from headway.kernel.scrub import scrub
 
 SECRETS = [
     "hw_" + "0" * 26 + "_s3cretS3cret",
+    "http://127.0.0.1:8090/login?token=hwl_0123456789abcdefghjkmnpq",
     "sk-ant-api03-abcdefghijk",
     "sk-proj-AbCdEf0123456789",
     "Bearer abcdefghijklmnop",
