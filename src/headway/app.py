@@ -68,8 +68,12 @@ class Supervisor:
     def __init__(self, config_path: Path | None, loaded: Loaded, *, quiet: bool = False) -> None:
         self._loaded, self._quiet = loaded, quiet
         words = ["--state-dir", str(loaded.state_dir), *(["--config", str(config_path)] if config_path else []), "--supervised"]
-        self.control = Child("control", ["control", *words], loaded.state_dir / "control.log", self._show)
-        self.gateway = Child("gateway", ["gateway", *words], loaded.state_dir / "gateway.log", self._show)
+        self.control = Child(
+            "control", [sys.executable, "-m", "headway", "control", *words], loaded.state_dir / "control.log", self._show
+        )
+        self.gateway = Child(
+            "gateway", [sys.executable, "-m", "headway", "gateway", *words], loaded.state_dir / "gateway.log", self._show
+        )
         self._stop = asyncio.Event()
         self._signals = 0
 

@@ -5,7 +5,6 @@ import contextlib
 import json
 import os
 import signal
-import sys
 from collections import deque
 from collections.abc import Callable
 from io import BufferedWriter
@@ -54,10 +53,10 @@ class LogFile:
 
 
 class Child:
-    """``headway WORDS`` as a child. ``show`` gets its name and what people should see."""
+    """``command`` as a child. ``show`` gets its name and what people should see."""
 
-    def __init__(self, name: str, words: list[str], log: Path, show: Callable[[str, str], None]) -> None:
-        self.name, self._words, self._show = name, words, show
+    def __init__(self, name: str, command: list[str], log: Path, show: Callable[[str, str], None]) -> None:
+        self.name, self._command, self._show = name, command, show
         self._log_path = log
         self._last: deque[str] = deque(maxlen=_LINES_KEPT)
         self._process: asyncio.subprocess.Process | None = None
@@ -92,10 +91,7 @@ class Child:
     async def _run_once(self, log: LogFile) -> int:
         self.starts += 1
         self._process = process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "headway",
-            *self._words,
+            *self._command,
             stdin=asyncio.subprocess.PIPE,  # its end tells the child that the supervisor is gone
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,

@@ -15,7 +15,7 @@ from headway.cli.trouble import Trouble
 from headway.kernel.money import usd_text
 
 _HEAD: Final = ("at", "call", "tenant", "requested", "answered by", "state", "first", "total", "in", "out", "cost")
-_WIDTHS: Final = (8, 12, 8, 12, 16, 9, 6, 6, 5, 5, 8)
+_WIDTHS: Final = (8, 10, 8, 10, 14, 10, 6, 6, 5, 5, 8)
 _RECONNECT_S: Final = 1.0
 Call = dict[str, Any]
 """A call as the API tells it: LiveCall, with the CallFact under ``fact`` once it ended."""

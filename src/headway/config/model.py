@@ -54,7 +54,7 @@ class Gateway(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     snapshot_grace_s: int = limits.SNAPSHOT_GRACE_S
     """How long a gateway serves from its last snapshot while control is away; then it refuses."""
     spool_disk_bytes_max: int = limits.SPOOL_DISK_BYTES_MAX
-    """Facts waiting for control on disk; over it the oldest segments are shed and counted."""
+    """Facts waiting for control on disk; over it new rows are shed and counted."""
     drain_s: int = 30
     """How long running streams may finish after a stop was asked for."""
     limits: Limits = Limits()
