@@ -73,7 +73,7 @@ class Family(Generic[Series]):
         self, kind: str, name: str, what: str, make: Callable[[], Series], closed: Sequence[str] = (), open: Sequence[str] = ()
     ) -> None:
         self.kind, self.name, self.what = kind, name, what
-        self._make = make
+        self._make: Callable[[], Series] = make
         self._names = (*closed, *open)
         self._closed = len(closed)
         self._seen: tuple[set[str], ...] = tuple(set() for _ in open)
