@@ -34,7 +34,9 @@ class ChatDecoder:
         self._comments = 0
         self._next = 0
         self._open: tuple[str, int] | None = None
-        """(kind, index) of the part under way: there is one at a time."""
+        """(kind, index) of the text under way: there is one at a time."""
+        self._calling: list[int] = []
+        """Parts of tool calls under way. Their arguments may come in turns, so all end together, at the end."""
         self._calls: dict[int, _Call] = {}
         self._started = self._over = self._refused = False
         self._reason = ""
@@ -107,16 +109,24 @@ class ChatDecoder:
             deltas += self._call(ToolDelta(index=-1, function=delta.function_call))
         return deltas
 
-    def _close(self) -> list[Delta]:
+    def _close_text(self) -> list[Delta]:
         if self._open is None:
             return []
         ended = PartEnded(index=self._open[1])
         self._open = None
         return [ended]
 
+    def _close(self) -> list[Delta]:
+        ended = [PartEnded(index=part) for part in self._calling]
+        self._calling.clear()
+        return [*self._close_text(), *ended]
+
     def _start(self, kind: str, *, id: str = "", name: str = "") -> list[Delta]:
-        closed = self._close()
-        self._open = (kind, self._next)
+        closed = self._close_text()
+        if kind == _CALL:
+            self._calling.append(self._next)
+        else:
+            self._open = (kind, self._next)
         self._next += 1
         return [*closed, PartStarted(index=self._next - 1, kind=kind, id=id, name=name)]
 
@@ -139,8 +149,8 @@ class ChatDecoder:
             return [*deltas, PartDelta(index=call.part, text=call.early)] if call.early else deltas
         if not arguments:
             return []
-        if self._open != (_CALL, call.part):
-            raise UpstreamFailed("The provider went on with a tool call after it had begun another part.", code="bad_stream")
+        if call.part not in self._calling:
+            raise UpstreamFailed("The provider went on with a tool call after the end of its answer.", code="bad_stream")
         return [PartDelta(index=call.part, text=arguments)]
 
     def _call_of(self, delta: ToolDelta) -> _Call:
