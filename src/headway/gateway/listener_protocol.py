@@ -326,7 +326,8 @@ class GuardedHttp(HttpToolsProtocol):
             keep_alive=self._keeps_alive and not line.http_10 and not self.shared.draining,
             on_response=self.on_response_complete,
         )
-        scope["extensions"] = {"headway": {"cycle": self.cycle}}
+        if line.method != b"HEAD":  # whoever writes to the cycle itself writes bodies; an answer to HEAD must have none
+            scope["extensions"] = {"headway": {"cycle": self.cycle}}
         if framing.length == 0:
             self.cycle.more_body = False
             self.cycle.message_event.set()
