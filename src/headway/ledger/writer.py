@@ -20,8 +20,8 @@ from headway.kernel.limits import LEDGER_BATCH_MAX, LEDGER_QUEUE_MAX, LEDGER_RET
 from headway.ledger.port import LedgerBusy, LedgerUnavailable
 
 T = TypeVar("T")
-_AGAIN: Final = frozenset({"40001", "40P01", "55P03"})
-"""SQLSTATE of serialization failure, deadlock and lock not available: nothing was done, and trying again may do it."""
+_AGAIN: Final = frozenset({"40001", "40P01"})
+"""SQLSTATE of serialization failure and deadlock: nothing was done, and trying again may do it."""
 
 
 @dataclass(slots=True)
