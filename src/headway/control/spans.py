@@ -1,7 +1,7 @@
 """Facts as OpenTelemetry spans, after the GenAI semantic conventions (https://opentelemetry.io/docs/specs/semconv/gen-ai/).
 
 A call is a SERVER span with what Headway knows of it (``headway.*``); each attempt is a CLIENT span below it that carries ``gen_ai.*``, usage included, so that
-a backend that adds up usage counts it once. A call made on another's behalf is a trace of its own with a link to it. Ids follow from the call's id: a span
+a backend that adds up usage counts it once. A call that came with a ``traceparent`` is a child in its caller's trace; one made on another's behalf is linked to it. Ids follow from the call's id: a span
 that is sent twice is the same span.
 """
 
@@ -119,8 +119,9 @@ def _call_span(fact: CallFact) -> Span:
         "headway.config_generation": fact.config_generation,
     }
     return Span(
-        trace_id=trace_id(fact.call),
+        trace_id=_trace_of(fact),
         span_id=span_id(fact.call),
+        parent_span_id=_caller_span(fact.traceparent),
         links=[Span.Link(trace_id=trace_id(fact.parent_call), span_id=span_id(fact.parent_call))] if fact.parent_call else [],
         name=f"headway {operation(fact.path)} {fact.feature or fact.requested}".rstrip(),
         kind=Span.SPAN_KIND_SERVER if not fact.parent_call else Span.SPAN_KIND_INTERNAL,
@@ -158,7 +159,7 @@ def _attempt_span(fact: AttemptFact) -> Span:
         "headway.chunks": fact.chunks,
     }
     return Span(
-        trace_id=trace_id(fact.call),
+        trace_id=_trace_of(fact),
         span_id=span_id(fact.call, fact.attempt),
         parent_span_id=span_id(fact.call),
         name=f"chat {fact.upstream_model}".rstrip(),
@@ -168,6 +169,15 @@ def _attempt_span(fact: AttemptFact) -> Span:
         attributes=attributes(values),
         status=_status(fact.outcome, fact.error_detail or fact.error_code),
     )
+
+
+def _trace_of(fact: CallFact | AttemptFact) -> bytes:
+    """The caller's trace where it named one, else one that follows from the call."""
+    return bytes.fromhex(fact.traceparent[3:35]) if fact.traceparent else trace_id(fact.call)
+
+
+def _caller_span(traceparent: str) -> bytes:
+    return bytes.fromhex(traceparent[36:52]) if traceparent else b""
 
 
 def _foreign_span(fact: SpanFact) -> Span | None:

@@ -109,6 +109,10 @@ class CallFact(msgspec.Struct, frozen=True, kw_only=True, tag="call", tag_field=
     """Of the gateway that wrote the row."""
     lease_charges: tuple[int, ...] = ()
     """What each of ``leases`` was charged, in the unit of its budget; a call may draw on several blocks."""
+    idempotency_key: str = ""
+    """The caller's own name for what it tried, the same over its retries (``x-headway-idempotency-key``)."""
+    traceparent: str = ""
+    """The caller's place in its own trace (W3C Trace Context); spans of the call are sent as its children."""
 
 
 class AttemptFact(msgspec.Struct, frozen=True, kw_only=True, tag="attempt", tag_field="table"):
@@ -159,6 +163,8 @@ class AttemptFact(msgspec.Struct, frozen=True, kw_only=True, tag="attempt", tag_
     ratelimit: str = ""
     """The provider's rate-limit headers as ``name=value`` pairs joined by ``;``."""
     schema_version: int = 1
+    traceparent: str = ""
+    """The call's, so that each row can be sent as a span by itself."""
 
 
 class SegmentFact(msgspec.Struct, frozen=True, kw_only=True, tag="segment", tag_field="table"):

@@ -60,6 +60,8 @@ class Caller:
     prompt_ref: str = ""
     deadline_ms: float | None = None
     commitment: str = ""
+    idempotency_key: str = ""
+    traceparent: str = ""
     scopes: tuple[str, ...] = ()
     """Budget scopes that pay: ``tenant:NAME`` and ``key:ID``."""
 

@@ -11,6 +11,8 @@ from headway.kernel.limits import HEADER_VALUE_CHARS_MAX
 from headway.ledger.keys import parse, verify
 
 _VALUE: Final = re.compile(rb"[A-Za-z0-9._:/@+=-]{1,%d}" % HEADER_VALUE_CHARS_MAX)
+_TRACEPARENT: Final = re.compile(rb"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+"""https://www.w3.org/TR/trace-context/, version 00."""
 _TAKEN: Final = (
     (b"x-headway-run", "run"),
     (b"x-headway-step", "step"),
@@ -18,8 +20,9 @@ _TAKEN: Final = (
     (b"x-headway-class", "klass"),
     (b"x-headway-prompt", "prompt_ref"),
     (b"x-headway-commitment", "commitment"),
+    (b"x-headway-idempotency-key", "idempotency_key"),
 )
-_KNOWN: Final = frozenset([name for name, _ in _TAKEN] + [b"x-headway-deadline-ms", b"x-headway-idempotency-key"])
+_KNOWN: Final = frozenset([name for name, _ in _TAKEN] + [b"x-headway-deadline-ms"])
 DEADLINE_MS_MAX = 24 * 3600 * 1000
 LOOPBACK: Final = frozenset({"127.0.0.1", "::1", ""})
 """Peers that count as this machine; a Unix socket has no address."""
@@ -100,6 +103,9 @@ def _with_headers(caller: Caller, headers: dict[bytes, bytes], live: Live) -> Ca
                 f"header x-headway-deadline-ms takes a whole number from 1 to {DEADLINE_MS_MAX}", param="x-headway-deadline-ms"
             )
         deadline_ms = float(deadline)
+    traceparent = headers.get(b"traceparent", b"")
+    if _TRACEPARENT.fullmatch(traceparent):  # what is not one is ignored, as the recommendation asks
+        taken["traceparent"] = traceparent.decode("ascii")
     if not taken and deadline_ms is None:
         return caller
     values = {name: getattr(caller, name) for name in Caller.__dataclass_fields__} | taken | {"deadline_ms": deadline_ms}

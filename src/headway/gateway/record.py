@@ -140,6 +140,8 @@ def _call_fact(
         charged_tokens=charged_tokens,
         leases=tuple(charges),
         lease_charges=tuple(charges.values()),
+        idempotency_key=caller.idempotency_key,
+        traceparent=caller.traceparent,
         prompt_bytes=scan.prompt_bytes if scan is not None else len(inbound.body),
         answer_bytes=flow.answer_bytes,
         prompt_tokens_estimate=flow.estimate_tokens or None,
@@ -180,6 +182,7 @@ def _attempt_fact(services: Services, flow: Flow, track: Track, now: MonoNs) -> 
         chunks=track.chunks,
         retry_after_ms=track.retry_after_ms,
         ratelimit=track.ratelimit,
+        traceparent=flow.caller.traceparent,
     )
 
 

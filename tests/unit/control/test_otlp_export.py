@@ -248,3 +248,14 @@ def test_numbers_that_no_span_can_hold_cost_one_span(collector: Collector) -> No
 def test_addresses(bad: str) -> None:
     with pytest.raises(ConfigError, match="otlp_endpoint"):
         SpanExport(bad)
+
+
+def test_a_call_with_a_traceparent_is_a_child_in_its_callers_trace() -> None:
+    parent = "00-" + "ab" * 16 + "-" + "cd" * 8 + "-01"
+    call = span_of(CallFact(call="call_1", started_wall_ms=1, duration_ms=1.0, gateway="g", traceparent=parent))
+    attempt = span_of(AttemptFact(call="call_1", attempt=1, started_wall_ms=1, gateway="g", traceparent=parent))
+    assert call is not None
+    assert attempt is not None
+    assert call.trace_id == attempt.trace_id == b"\xab" * 16
+    assert call.parent_span_id == b"\xcd" * 8
+    assert attempt.parent_span_id == call.span_id

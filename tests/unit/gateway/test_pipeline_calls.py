@@ -237,3 +237,22 @@ async def test_every_call_is_one_fact_and_nothing_is_in_flight_after() -> None:
     assert len(bench.facts.calls()) == 3
     assert not bench.services.in_flight
     assert "headway_calls_lost 0" in bench.services.metrics.render()
+
+
+async def test_trace_context_and_idempotency_key_are_noted_and_stay_here() -> None:
+    bench = Bench(answers([whole()], JSON))
+    parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    await bench.call(chat(), traceparent=parent, x_headway_idempotency_key="order-7")
+    fact = bench.facts.call()
+    assert (fact.traceparent, fact.idempotency_key) == (parent, "order-7")
+    assert "traceparent" not in dict(bench.upstream.requests[0].headers)
+
+
+@pytest.mark.parametrize(
+    "bad", ["nonsense", "00-" + "0" * 32 + "-" + "1" * 16 + "-01", "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01"]
+)
+async def test_a_traceparent_that_is_none_is_ignored(bad: str) -> None:
+    bench = Bench(answers([whole()], JSON))
+    reply = await bench.call(chat(), traceparent=bad)
+    assert reply.status == 200
+    assert bench.facts.call().traceparent == ""
