@@ -6,7 +6,7 @@ from typing import Any, Final, TypeVar
 import click
 import msgspec
 
-from headway.config.load import Loaded, find, load
+from headway.config.load import Loaded, find, whereabouts
 
 F = TypeVar("F", bound=Callable[..., Any])
 WIDTH: Final = 100
@@ -18,8 +18,8 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON i
 
 
 def loaded(config_path: str | None) -> Loaded:
-    """The configuration in use. Raises ConfigError. Local engines are not looked for."""
-    return load(find(config_path), discover=None)
+    """Where control and gateway are, even when the file has mistakes: what runs can still be asked. ConfigError for a file that is absent."""
+    return whereabouts(find(config_path))
 
 
 def emit(value: object) -> None:

@@ -56,6 +56,9 @@ def _tell(found: Generation, as_json: bool) -> None:
     click.echo(
         f"generation {found.number} of {found.path or 'defaults'}, loaded {ago(found.loaded_wall_ms, time.time_ns() // 1_000_000)} ago"
     )
+    if found.diff and all(line.before is None for line in found.diff):
+        click.echo(f"the first generation: {len(found.diff)} values; headway check --all lists them")
+        return
     table(("changed", "before", "after"), [(line.key, line.before or "-", line.after or "-") for line in found.diff])
     if found.problem:
         click.echo(f"the file on disk is not in force: {found.problem}")

@@ -26,6 +26,7 @@ COMMANDS: Final = {
     "control": Place("headway.cli.control", "Run the control plane alone."),
     "login": Place("headway.cli.login", "Print a link that signs you in to the board, once."),
     "keys": Place("headway.cli.keys", "Create, list and revoke keys of callers."),
+    "users": Place("headway.cli.users", "Add and list people who sign in to the board."),
     "calls": Place("headway.cli.calls", "Watch calls as they happen; look at one."),
     "budgets": Place("headway.cli.budgets", "See what is spent, lent and left."),
     "config": Place("headway.cli.config", "Show the configuration in force; load the file again."),
@@ -102,6 +103,11 @@ def run(arguments: list[str]) -> int:
 def _show(error: click.ClickException) -> None:
     if isinstance(error, click.UsageError) and not isinstance(error, NoArgsIsHelpError):
         where = error.ctx.command_path if error.ctx is not None else "headway"
-        Trouble(error.format_message(), f"{where} was called with arguments it cannot use", f"{where} --help", UNUSABLE).show()
+        Trouble(
+            " ".join(error.format_message().split()),
+            f"{where} was called with arguments it cannot use",
+            f"{where} --help",
+            UNUSABLE,
+        ).show()
     else:
         error.show()

@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 
 from headway.config import init
+from headway.config.addresses import parse_listen
 from headway.config.checks import check, leaves
 from headway.config.decode import decode
 from headway.config.locate import Path as KeyPath
@@ -69,6 +70,33 @@ def load(
     env = os.environ if env is None else env
     text = "" if path is None else _read(path)
     return parse(text, name=FILE_NAME if path is None else path.name, path=path, env=env, discover=discover)
+
+
+def whereabouts(path: Path | None, env: Mapping[str, str] | None = None) -> Loaded:
+    """What can be read of a file that may be wrong: enough to find control and the state folder. Never raises for its content.
+
+    Whoever is paged because the file is broken must still reach what runs.
+    """
+    env = os.environ if env is None else env
+    try:
+        return load(path, env=env, discover=None)
+    except ConfigError:
+        reading = _Reading(FILE_NAME, "")
+        try:
+            raw = tomllib.loads(_read(path) if path is not None else "")
+        except (ConfigError, tomllib.TOMLDecodeError):
+            raw = {}
+        tables = ("gateway", "control", "state")
+        readable: dict[str, object] = {name: raw[name] for name in tables if isinstance(raw.get(name), dict)}
+        reading.override(readable, env)
+        settings = decode(Settings, readable, (), reading.problem)
+        for table in ("gateway", "control"):
+            section = getattr(settings, table)
+            try:
+                parse_listen(section.listen)
+            except ValueError:
+                settings = msgspec.structs.replace(settings, **{table: type(section)()})
+        return Loaded(settings=settings, origins={}, path=path)
 
 
 def parse(

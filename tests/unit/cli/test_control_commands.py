@@ -1,5 +1,6 @@
 """Commands that talk to control, against a control that says what the API's structs say."""
 
+import io
 import json
 import threading
 from collections.abc import Iterator
@@ -14,13 +15,13 @@ from headway.cli import main
 from headway.cli.trouble import NOT_AS_WANTED, UNUSABLE
 from headway.control.api.estate import BudgetList
 from headway.control.api.keys import KeyCreated, KeyList, KeyRevoked, KeyView
-from headway.control.api.people import LoginLink
+from headway.control.api.people import LoginLink, PrincipalList
 from headway.control.callbook import CallList, OneCall
 from headway.control.errors import ErrorAnswer, ErrorBody
 from headway.control.live import LiveCall
 from headway.control.ports import DiffLine, Generation, StoredCall
 from headway.facts.model import AttemptFact, CallFact
-from headway.ledger.model import BudgetState, BudgetUnit, Role
+from headway.ledger.model import BudgetState, BudgetUnit, Principal, PrincipalKind, Role
 
 CALL = "call_01jd8zk3m4aaaaaaaaaaaaaaaa"
 FACT = CallFact(
@@ -208,6 +209,21 @@ def test_config_shows_the_diff_and_a_bad_file_is_an_error(control: FakeControl, 
     control.says("POST", "/api/v1/generation/reload", msgspec.structs.replace(changed, problem="headway.toml:2: nonsense"))
     assert main(["config", "reload"]) == UNUSABLE
     assert capsys.readouterr().err.splitlines()[0] == "error: generation 4 stays in force"
+
+
+def test_users_are_added_with_a_password_from_standard_input(
+    control: FakeControl, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ann = Principal(id="prn_1", kind=PrincipalKind.USER, name="ann", role=Role.OPERATOR)
+    control.says("POST", "/api/v1/users", ann, 201)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"a long password\n"), encoding="utf-8"))
+    assert main(["users", "add", "ann", "--role", "operator"]) == 0
+    assert control.asked[-1][2] == {"name": "ann", "password": "a long password", "role": "operator", "tenant": ""}
+    assert "a long password" not in "".join(capsys.readouterr())
+    key = Principal(id="key_1", kind=PrincipalKind.KEY, name="k", role=Role.VIEWER)
+    control.says("GET", "/api/v1/principals", PrincipalList(principals=(ann, key)))
+    assert main(["users", "list"]) == 0
+    assert capsys.readouterr().out.splitlines()[1].split() == ["ann", "operator", "all", "active", "prn_1"]
 
 
 def test_login_prints_a_whole_address(control: FakeControl, capsys: pytest.CaptureFixture[str]) -> None:

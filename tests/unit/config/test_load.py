@@ -9,7 +9,7 @@ import pytest
 from headway.config import model
 from headway.config.decode import tables
 from headway.config.init import Found
-from headway.config.load import find, load, parse
+from headway.config.load import find, load, parse, whereabouts
 from headway.config.model import Provider, Settings
 from headway.config.problems import ConfigProblems, OriginKind
 from headway.config.rules import RANGES
@@ -263,3 +263,22 @@ def test_discovery_fills_in_only_where_no_provider_is_named() -> None:
 
 def test_no_file_is_all_defaults() -> None:
     assert load(None, env={}, discover=None).settings == Settings()
+
+
+@pytest.mark.parametrize(
+    ("text", "listen"),
+    [
+        ("[control]\nlisten = '127.0.0.1:9'\nlistn = 1\n[features.a]\ntargets = ['x']", "127.0.0.1:9"),
+        ("[control]\nlisten = 'nonsense'", "127.0.0.1:8090"),
+        ("[control]\nlisten = 9", "127.0.0.1:8090"),
+        ("not toml", "127.0.0.1:8090"),
+        ("control = 1", "127.0.0.1:8090"),
+    ],
+)
+def test_what_runs_is_found_even_when_the_file_is_wrong(tmp_path: Path, text: str, listen: str) -> None:
+    path = tmp_path / "headway.toml"
+    path.write_text(text)
+    found = whereabouts(path, {})
+    assert found.settings.control.listen == listen
+    assert found.state_dir == tmp_path / ".headway"
+    assert whereabouts(path, {"HEADWAY_CONTROL_LISTEN": "127.0.0.1:7"}).settings.control.listen == "127.0.0.1:7"
