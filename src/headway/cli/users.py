@@ -1,5 +1,6 @@
 """``headway users``: people who sign in to the board with a password."""
 
+import sys
 
 import click
 import msgspec
@@ -35,10 +36,10 @@ def command() -> None:
 def add(name: str, role: str, tenant: str, config_path: str | None, as_json: bool) -> None:
     """Add a user. The password is asked for, or read from standard input where that is no terminal."""
     control = Control(loaded(config_path))
-    stdin = click.get_text_stream("stdin")
-    password = (
-        click.prompt("password", hide_input=True, confirmation_prompt=True) if stdin.isatty() else stdin.readline().rstrip("\r\n")
-    )
+    if sys.stdin.isatty():
+        password = click.prompt("password", hide_input=True, confirmation_prompt=True)
+    else:
+        password = sys.stdin.readline().rstrip("\r\n")
     user = control.post("/api/v1/users", {"name": name, "password": password, "role": role, "tenant": tenant}, User)
     if as_json:
         emit(user)
