@@ -146,7 +146,6 @@ class ControlProcess:
             hosts=(
                 *self.settings.control.hosts,
                 socket.gethostname(),
-                socket.getfqdn(),
                 parse_listen(self.settings.control.listen)[0],
             ),
             clock=self.ledger.now,

@@ -50,19 +50,23 @@ class WatchResponse(StreamingResponse):
 
     async def _events(self) -> AsyncIterator[bytes]:
         yield b"retry: 2000\n\n: watching\n\n"
-        while not self._watcher.closed:
+        while True:
             if not await self._watcher.ready(COMMENT_EVERY_S):
                 if not await self._still_allowed():
                     return
                 yield b": still here\n\n"
                 continue
-            await asyncio.sleep(GATHER_S)
+            closing = self._watcher.closed
+            if not closing:
+                await asyncio.sleep(GATHER_S)
             calls, dropped = self._watcher.drain()
             newest = calls[-limits.EVENT_ROWS_PER_PUSH_MAX :]
             if newest:
                 yield b"".join(event(name, data) for name, data in self._render(newest))
             if dropped or len(newest) < len(calls):
                 yield event("refetch", str(dropped + len(calls) - len(newest)))
+            if closing:
+                return
 
 
 def still_allowed(request: Request, authenticator: Identifies) -> Callable[[], Awaitable[bool]]:

@@ -1,7 +1,9 @@
 """An application over in-memory ports: what the API, pages, roles and the live feed are tested on."""
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -20,8 +22,6 @@ from headway.control.ports import (
     GatewayView,
     Generation,
     Group,
-    NewKey,
-    NewUser,
     Overview,
     ProviderView,
     StoredCall,
@@ -30,10 +30,13 @@ from headway.control.ports import (
 from headway.facts.model import CallFact
 from headway.kernel.figure import Figure
 from headway.kernel.instants import WallMs
-from headway.ledger.model import AuditEntry, BudgetState, KeyRecord, Principal, PrincipalKind, Role
+from headway.ledger.model import Principal, PrincipalKind, Role
+from headway.ledger.port import NewKey
+from headway.ledger.store import Ledger, open_ledger, sqlite_url
 
 NOW = WallMs(1_790_000_000_000)
-OWNER_TOKEN = "owner-token-for-tests"
+PASSWORD = "correct horse battery"
+USERS = {"olga": (Role.OWNER, ""), "vera": (Role.VIEWER, ""), "omar": (Role.OPERATOR, ""), "anna": (Role.OPERATOR, "acme")}
 ORIGIN = "http://127.0.0.1:8090"
 
 
@@ -90,118 +93,10 @@ def group(name: str, facts: Sequence[CallFact]) -> Group:
         cost_unknown=sum(f.cost_nano_usd is None for f in facts),
         input_tokens=sum(f.input_tokens or 0 for f in facts),
         output_tokens=sum(f.output_tokens or 0 for f in facts),
-        series=(Bucket(start_wall_ms=NOW - 60_000, calls=len(facts), first_token_p50_ms=figure.value, first_token_p99_ms=figure.value),),
+        series=(
+            Bucket(start_wall_ms=NOW - 60_000, calls=len(facts), first_token_p50_ms=figure.value, first_token_p99_ms=figure.value),
+        ),
     )
-
-
-class MemoryLedger:
-    def __init__(self) -> None:
-        self.users = {
-            "user_owner": Principal(id="user_owner", kind=PrincipalKind.USER, name="olga", role=Role.OWNER),
-            "user_viewer": Principal(id="user_viewer", kind=PrincipalKind.USER, name="vera", role=Role.VIEWER),
-            "user_acme": Principal(id="user_acme", kind=PrincipalKind.USER, name="anna", role=Role.OPERATOR, tenant="acme"),
-        }
-        self.passwords = {"olga": "correct horse", "vera": "correct horse", "anna": "correct horse"}
-        self.sessions: dict[str, str] = {}
-        self.key_records: dict[str, tuple[KeyRecord, str]] = {}
-        self.entries: list[AuditEntry] = []
-        self.states: list[BudgetState] = []
-        self.away = ""
-        self._n = 0
-
-    def _check(self) -> None:
-        if self.away:
-            raise Away(self.away)
-
-    async def principals(self) -> Sequence[Principal]:
-        self._check()
-        return tuple(self.users.values())
-
-    async def any_password(self) -> bool:
-        return bool(self.passwords)
-
-    async def check_password(self, name: str, password: str) -> Principal | None:
-        self._check()
-        if self.passwords.get(name) != password:
-            return None
-        return next(u for u in self.users.values() if u.name == name)
-
-    async def owner(self) -> Principal:
-        return self.users["user_owner"]
-
-    async def add_user(self, new: NewUser, actor: str) -> Principal:
-        user = Principal(id=f"user_{new.name}", kind=PrincipalKind.USER, name=new.name, role=new.role, tenant=new.tenant)
-        self.users[user.id], self.passwords[new.name] = user, new.password
-        await self.note(actor, "user.add", user.id)
-        return user
-
-    async def disable(self, principal: str, actor: str) -> bool:
-        user = self.users.get(principal)
-        if user is None:
-            return False
-        self.users[principal] = Principal(id=user.id, kind=user.kind, name=user.name, role=user.role, tenant=user.tenant, disabled=True)
-        await self.note(actor, "user.disable", principal)
-        return True
-
-    async def open_session(self, principal: str) -> str:
-        self._check()
-        self._n += 1
-        token = f"session-{self._n}"
-        self.sessions[token] = principal
-        return token
-
-    async def session(self, token: str) -> Principal | None:
-        self._check()
-        return self.users.get(self.sessions.get(token, ""))
-
-    async def close_session(self, token: str) -> None:
-        self.sessions.pop(token, None)
-
-    async def keys(self) -> Sequence[KeyRecord]:
-        self._check()
-        return tuple(record for record, _ in self.key_records.values())
-
-    async def check_key(self, key: str) -> KeyRecord | None:
-        self._check()
-        return next((r for r, secret in self.key_records.values() if secret == key and r.revoked_wall_ms is None), None)
-
-    async def create_key(self, new: NewKey, actor: str) -> tuple[KeyRecord, str]:
-        self._n += 1
-        key_id = f"key_{self._n}"
-        secret = f"hw_{self._n}_secret{self._n}"
-        record = KeyRecord(
-            id=key_id,
-            digest=b"d",
-            principal="",
-            tenant=new.tenant,
-            name=new.name,
-            role=new.role,
-            features=new.features,
-            created_wall_ms=NOW,
-            expires_wall_ms=NOW + new.expires_in_s * 1000 if new.expires_in_s is not None else None,
-        )
-        self.key_records[key_id] = (record, secret)
-        await self.note(actor, "key.create", key_id)
-        return record, secret
-
-    async def revoke_key(self, key: str, actor: str) -> bool:
-        if key not in self.key_records:
-            return False
-        record, secret = self.key_records[key]
-        self.key_records[key] = (KeyRecord(id=key, digest=b"d", principal="", tenant=record.tenant, revoked_wall_ms=NOW), secret)
-        await self.note(actor, "key.revoke", key)
-        return True
-
-    async def budgets(self) -> Sequence[BudgetState]:
-        self._check()
-        return self.states
-
-    async def audit(self, before: str, limit: int) -> Sequence[AuditEntry]:
-        self._check()
-        return [e for e in reversed(self.entries) if not before or e.id < before][:limit]
-
-    async def note(self, actor: str, action: str, subject: str) -> None:
-        self.entries.append(AuditEntry(id=f"audit_{len(self.entries):04}", at_wall_ms=NOW, actor=actor, action=action, subject=subject))
 
 
 class FixedEstate:
@@ -212,13 +107,22 @@ class FixedEstate:
             number=7,
             loaded_wall_ms=NOW - 60_000,
             path="/etc/headway.toml",
-            tenants=(TenantView(name="acme", weight=1.0, klass="interactive"), TenantView(name="globex", weight=2.0, klass="batch")),
+            tenants=(
+                TenantView(name="acme", weight=1.0, klass="interactive"),
+                TenantView(name="globex", weight=2.0, klass="batch"),
+            ),
             features=(FeatureView(name="search", targets=("openai/gpt-x", "local/small")),),
             providers=(ProviderView(name="local", preset="llama.cpp", models=("small",)),),
         )
-        self.views = [GatewayView(name="gw1", version="0.1.0", connected=True, generation=7, heartbeat_wall_ms=NOW - 400, metrics="up 1\n")]
+        self.views = [
+            GatewayView(name="gw1", version="0.1.0", connected=True, generation=7, heartbeat_wall_ms=NOW - 400, metrics="up 1\n")
+        ]
         self.faults: list[str] = []
         self.reloads: list[str] = []
+        self.pushes = 0
+
+    async def push_keys(self) -> None:
+        self.pushes += 1
 
     def generation(self) -> Generation:
         return self.found
@@ -244,15 +148,15 @@ class FixedEstate:
 
 
 class World:
-    """One application and everything behind it, with clients for each way of signing in."""
+    """One application and everything behind it, with clients for each way of signing in. The ledger is the real one, on SQLite."""
 
-    def __init__(self) -> None:
-        self.facts, self.ledger, self.estate, self.live = MemoryFacts(), MemoryLedger(), FixedEstate(), LiveFeed()
-        self.authenticator = Authenticator(self.ledger, OWNER_TOKEN, 8090)
+    def __init__(self, ledger: Ledger, users: dict[str, Principal]) -> None:
+        self.facts, self.ledger, self.estate, self.live, self.users = MemoryFacts(), ledger, FixedEstate(), LiveFeed(), users
+        self.authenticator = Authenticator(ledger, 8090)
         self.deps = Deps(
             authenticator=self.authenticator,
             facts=self.facts,
-            ledger=self.ledger,
+            ledger=ledger,
             configuration=self.estate,
             gateways=self.estate,
             prices=self.estate,
@@ -266,18 +170,28 @@ class World:
 
     def client(self, **headers: str) -> httpx2.AsyncClient:
         transport = httpx2.ASGITransport(app=self.app, raise_app_exceptions=False)
-        client = httpx2.AsyncClient(transport=transport, base_url=ORIGIN, headers={k.replace("_", "-"): v for k, v in headers.items()})
+        client = httpx2.AsyncClient(
+            transport=transport, base_url=ORIGIN, headers={k.replace("_", "-"): v for k, v in headers.items()}
+        )
         self._clients.append(client)
         return client
 
-    def owner(self) -> httpx2.AsyncClient:
-        return self.client(authorization=f"Bearer {OWNER_TOKEN}")
+    async def key(self, role: Role = Role.VIEWER, tenant: str = "", features: tuple[str, ...] = ()) -> str:
+        """The text of a new key."""
+        _, minted = await self.ledger.keys.create(
+            NewKey(tenant=tenant, name=f"{role} key", role=role, features=features), actor="test", now=self.ledger.now()
+        )
+        return minted.text
+
+    async def bearer(self, role: Role = Role.OWNER, tenant: str = "") -> httpx2.AsyncClient:
+        """A program with a key."""
+        return self.client(authorization=f"Bearer {await self.key(role, tenant)}")
 
     async def user(self, name: str) -> httpx2.AsyncClient:
         """A browser signed in as ``name``."""
         client = self.client(accept="text/html", origin=ORIGIN)
-        answer = await client.post("/login", data={"name": name, "password": "correct horse", "next": "/"})
-        assert answer.status_code == 303
+        opened = await self.ledger.sessions.open(self.users[name].id, actor="test", now=self.ledger.now())
+        client.cookies.set("headway_8090", opened.token)
         return client
 
     def store(self, call: str, **fields: Any) -> CallFact:
@@ -289,11 +203,31 @@ class World:
     async def aclose(self) -> None:
         for client in self._clients:
             await client.aclose()
-        await asyncio.sleep(0)
+        await self.ledger.close()
+
+
+@pytest.fixture(scope="session")
+def ledger_with_users(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A ledger file to copy: passwords take their time, so they are hashed once."""
+    path = tmp_path_factory.mktemp("ledger") / "ledger.db"
+
+    async def make() -> None:
+        ledger = await open_ledger(sqlite_url(path))
+        for name, (role, tenant) in USERS.items():
+            await ledger.principals.create(
+                PrincipalKind.USER, name, role, tenant=tenant, password=PASSWORD, actor="test", now=ledger.now()
+            )
+        await ledger.close()
+
+    asyncio.run(make())
+    return path
 
 
 @pytest.fixture
-async def world() -> AsyncIterator[World]:
-    made = World()
+async def world(ledger_with_users: Path, tmp_path: Path) -> AsyncIterator[World]:
+    for part in ledger_with_users.parent.glob("ledger.db*"):
+        shutil.copy(part, tmp_path / part.name)
+    ledger = await open_ledger(sqlite_url(tmp_path / "ledger.db"))
+    made = World(ledger, {user.name: user for user in await ledger.principals.all()})
     yield made
     await made.aclose()

@@ -58,17 +58,22 @@ async def test_no_route_answers_a_stranger(world):
 
 
 @pytest.mark.parametrize("asked", list(Role))
-@pytest.mark.parametrize("has", list(Role))
-async def test_roles_include_those_before(world, asked, has):
-    order = list(Role)
-    world.ledger.users["user_viewer"] = world.ledger.users["user_viewer"].__class__(
-        id="user_viewer", kind=world.ledger.users["user_viewer"].kind, name="vera", role=has
-    )
-    client = await world.user("vera")
-
+async def test_roles_include_those_before(world, asked):
     async def probe() -> dict[str, str]:
         return {"ok": "yes"}
 
     world.app.add_api_route("/api/probe", probe, dependencies=[Depends(Needs(asked))])
-    answer = await client.get("/api/probe")
-    assert answer.status_code == (200 if order.index(has) >= order.index(asked) else 403)
+    order = list(Role)
+    for has in order:
+        answer = await (await world.bearer(has)).get("/api/probe")
+        assert answer.status_code == (200 if order.index(has) >= order.index(asked) else 403), has
+
+
+async def test_what_concerns_everybody_is_closed_to_one_tenant(world):
+    client = await world.bearer(Role.OWNER, tenant="acme")
+    for named, needs in demands(world.app).items():
+        method, path = named.split(" ", 1)
+        if needs is not None and needs.everywhere and "{" not in path:
+            answer = await client.request(method, path + "?_format=json")
+            assert answer.status_code == 403, named
+            assert "every tenant" in answer.json()["error"]["message"]

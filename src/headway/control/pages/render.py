@@ -78,10 +78,10 @@ def _series_json(buckets: Sequence[Bucket]) -> Markup:
 
 
 def query(request: Request, **changes: str) -> str:
-    """The request's query with changes, empty values left out: how filters stay in the address."""
+    """The request's address with changes in its query, empty values left out: how filters stay in the address."""
     params = {**request.query_params, **changes}
     kept = {name: value for name, value in params.items() if value and name != "_format"}
-    return "?" + urlencode(kept) if kept else request.url.path
+    return request.url.path + ("?" + urlencode(kept) if kept else "")
 
 
 def fragment(request: Request, template: str, **context: Any) -> str:
