@@ -147,11 +147,13 @@ def errors_page() -> str:
         NOTE,
         "What a caller of the gateway gets, in its own dialect. `x-headway-call` names the call; `headway calls show` tells its story.\n"
         'The code is stable. "Again" is what `x-should-retry` says by default.\n\n'
-        "| code | status | again | OpenAI type | Anthropic type |\n|---|---|---|---|---|",
+        "| code | status | again | OpenAI type | Anthropic type | what to do |\n|---|---|---|---|---|---|",
     ]
     for cls in walk(errors.CallError):
         again = "yes" if cls.retry else "no"
-        parts.append(f"| `{cls.code}` | {cls.status} | {again} | `{cls.openai_type}` | `{cls.anthropic_type}` |")
+        parts.append(
+            f"| `{cls.code}` | {cls.status} | {again} | `{cls.openai_type}` | `{cls.anthropic_type}` | {FIXES[cls.code]} |"
+        )
     return "\n".join(parts) + "\n"
 
 
@@ -160,6 +162,24 @@ def walk(cls: type[errors.CallError]) -> Iterator[type[errors.CallError]]:
     for child in cls.__subclasses__():
         yield from walk(child)
 
+
+FIXES = {
+    "internal": "a fault of Headway: the gateway's log has it under the call's id",
+    "bad_request": "correct the request; the message and `param` name the place",
+    "unauthorized": "send a key that `headway keys list` shows as active",
+    "forbidden": "use a key of a tenant, and for a feature, that may",
+    "not_found": "correct the path; `/v1/models` lists what is callable",
+    "model_not_found": "take one of the near names in the message",
+    "too_large": "send less, or raise the limit that the message names",
+    "cannot_carry": "leave out what the message names, choose another target, or drop `strict`",
+    "budget_exhausted": "wait for the next period, or raise the tenant's budget",
+    "rate_limited": "wait for `retry-after`",
+    "overloaded": "wait for `retry-after`; if it stays, add gateways or raise `calls_in_flight_max`",
+    "draining": "send it again: another gateway, or the next start of this one, takes it",
+    "deadline_exceeded": "allow more time, or find out with `headway calls show` where it went",
+    "upstream_failed": "look at the attempts with `headway calls show`; add a second target",
+}
+"""What to do about each code; a test holds that none is missing."""
 
 PAGES: dict[str, Callable[[], str]] = {
     "configuration.md": configuration,
