@@ -63,11 +63,11 @@ async def one_pass(peer, quick: bool) -> dict[str, float]:
     paced = load.request_bytes(peer.url, peer.key, "bench-paced", stream=True)
     big = load.request_bytes(peer.url, peer.key, "bench-plain", stream=False, prompt="word " * (BIG_BYTES // 5))
     out: dict[str, float] = {}
-    await load.Run(peer.url, plain, connections=16, seconds=0.5)()
+    await load.Run(peer.url, plain, connections=8, seconds=0.5)()
     single = await load.Run(peer.url, plain, connections=1, seconds=30, most=int(SINGLE_CALLS * scale))()
     out["p50_us"] = statistics.median(single.latencies_s) * 1e6
     out["cpu_request_us"], measured = await cost_us(
-        peer, load.Run(peer.url, plain, connections=16, seconds=PLAIN_S * scale), "request"
+        peer, load.Run(peer.url, plain, connections=8, seconds=PLAIN_S * scale), "request"
     )
     out["requests"] = measured.requests
     out["cpu_chunk_burst_us"], measured = await cost_us(
