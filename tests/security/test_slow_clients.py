@@ -169,29 +169,32 @@ async def later(delay_s: float, work: Awaitable[float]) -> float:
 
 @pytest.mark.slow
 def test_two_thousand_slow_clients_do_not_slow_healthy_ones() -> None:
+    """Beside a second listener that nobody attacks, measured in the same seconds: what the machine does otherwise hits both."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard < 10_000:
         pytest.skip(f"needs 10,000 open files, this shell may have {hard} (ulimit -Hn)")
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 10_000), hard))
-    server = subprocess.Popen([sys.executable, "-c", SERVER], stdout=subprocess.PIPE)
-    assert server.stdout is not None
-    port = int(server.stdout.readline())
+    servers = [subprocess.Popen([sys.executable, "-c", SERVER], stdout=subprocess.PIPE) for _ in range(2)]
+    attacked, spared = (int(server.stdout.readline()) for server in servers if server.stdout is not None)
 
     async def all_of_them() -> tuple[float, float, list[float]]:
-        alone = await healthy_p99_ms(port, 3)
         openings = [b"GET / HTTP/1.1\r\nX: "] * 1_000 + [b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9999\r\n\r\n"] * 800
-        slow = [asyncio.create_task(later(n / 1_800, trickle_in(port, opening, 1))) for n, opening in enumerate(openings)]
-        slow += [asyncio.create_task(later(n / 200, trickle_out(port, 1))) for n in range(200)]
+        slow = [asyncio.create_task(later(n / 1_800, trickle_in(attacked, opening, 1))) for n, opening in enumerate(openings)]
+        slow += [asyncio.create_task(later(n / 200, trickle_out(attacked, 1))) for n in range(200)]
         await asyncio.sleep(1.5)
-        beside = await healthy_p99_ms(port, 3)
-        return alone, beside, await asyncio.gather(*slow)
+        p99s_ms = await asyncio.gather(healthy_p99_ms(spared, 3), healthy_p99_ms(attacked, 3))
+        return *p99s_ms, await asyncio.gather(*slow)
 
     try:
         alone, beside, took = asyncio.run(all_of_them())
     finally:
-        server.terminate()
-        server.wait(10)
-        server.stdout.close()
+        for server in servers:
+            server.terminate()
+            server.wait(10)
+            if server.stdout is not None:
+                server.stdout.close()
     assert max(took[:1_800]) < 8
     assert max(took[1_800:]) < 25
-    assert beside <= 2 * max(alone, NOISE_MS), f"healthy p99 {alone:.2f} ms alone, {beside:.2f} ms beside"
+    assert beside <= 2 * max(alone, NOISE_MS), (
+        f"healthy p99 {alone:.2f} ms at a listener left alone, {beside:.2f} ms at the attacked one"
+    )

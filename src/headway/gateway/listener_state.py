@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from headway.config.model import Limits
-from headway.kernel.limits import CONNECTIONS_REFUSED_MAX, LISTENER_SWEEP_MS
+from headway.kernel.limits import CONNECTIONS_REFUSED_MAX, LISTENER_SWEEP_MS, LISTENER_SWEEP_SLICE
+
+SLICE_GAP_S = 0.001
 
 
 class Swept(Protocol):
@@ -80,19 +82,29 @@ class ListenerState:
             del self._by_address[address]
 
     def start_sweeping(self, loop: asyncio.AbstractEventLoop, connections: Callable[[], Iterable[Swept]]) -> None:
-        """Walk over ``connections()`` until ``stop_sweeping``; four times within the shortest deadline at least."""
+        """Walk over ``connections()`` until ``stop_sweeping``; four times within the shortest deadline at least.
+
+        A walk goes in slices, with other work of the loop between them: thousands of connections must not hold up one that is healthy.
+        """
         shortest = min(self.head_deadline_s, self.body_deadline_s, self.send_stall_s, self.keep_alive_idle_s)
         interval = min(LISTENER_SWEEP_MS / 1e3, shortest / 4)
         self._last_sweep = loop.time()
 
-        def walk() -> None:
+        def begin() -> None:
             now = loop.time()
-            for connection in list(connections()):
-                connection.sweep(now, now - self._last_sweep)
-            self._last_sweep = now
-            self._sweep_handle = loop.call_later(interval, walk)
+            step, self._last_sweep = now - self._last_sweep, now
+            walk(list(connections()), now, step)
 
-        self._sweep_handle = loop.call_later(interval, walk)
+        def walk(rest: list[Swept], now: float, step: float) -> None:
+            for connection in rest[-LISTENER_SWEEP_SLICE:]:
+                connection.sweep(now, step)
+            del rest[-LISTENER_SWEEP_SLICE:]
+            if rest:
+                self._sweep_handle = loop.call_later(SLICE_GAP_S, walk, rest, now, step)
+            else:
+                self._sweep_handle = loop.call_later(interval, begin)
+
+        self._sweep_handle = loop.call_later(interval, begin)
 
     def stop_sweeping(self) -> None:
         if self._sweep_handle is not None:

@@ -31,6 +31,8 @@ BODY_RATE_GRACE_MS = 5_000
 """How long a body may be slower than its minimum rate."""
 LISTENER_SWEEP_MS = 250
 """How often all connections are held against their deadlines."""
+LISTENER_SWEEP_SLICE = 128
+"""Connections looked at in one turn of the loop."""
 LINGER_MS = 1_000
 LINGER_BYTES_MAX = 32 * 1024 * 1024
 """After a refusal the caller may still be sending: so long and so much is read and dropped, that it can read why."""
