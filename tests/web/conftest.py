@@ -13,10 +13,11 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from headway.facts.model import AttemptFact, CallFact, Fact, FeedbackFact
@@ -331,6 +332,23 @@ def fresh_board(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Board]:
     made = Board(tmp_path_factory.mktemp("fresh"))
     yield made
     assert made.close() == 0
+
+
+@pytest.fixture
+def new_calls() -> Callable[..., list[list[Fact]]]:
+    """New calls that begin now; each of ``kinds`` sets outcome and tenant of one."""
+
+    def make(n: int, *kinds: tuple[str, str]) -> list[list[Fact]]:
+        rng, made = random.Random(time.time_ns()), []
+        for i in range(n):
+            outcome, tenant = kinds[i] if i < len(kinds) else ("done", "")
+            facts = make_call(rng, wall_ms(), outcome)
+            if tenant:
+                facts[0] = msgspec.structs.replace(facts[0], tenant=tenant)
+            made.append(facts)
+        return made
+
+    return make
 
 
 @pytest.fixture(scope="session")

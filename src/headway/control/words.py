@@ -35,11 +35,12 @@ def short_count(n: float | None) -> str:
     """12.3k, 4.5M: for tokens in tables."""
     if n is None:
         return NONE
-    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e4)):
-        if n >= size:
-            scale = 1e3 if unit == "k" else size
-            return f"{n / scale:.3g}{unit}" if n / scale < 1000 else f"{n / scale:,.0f}{unit}"
-    return f"{n:,.0f}"
+    if n < 9_999.5:
+        return f"{n:,.0f}"
+    for unit, size in (("k", 1e3), ("M", 1e6), ("G", 1e9)):
+        if n / size < 999.5:
+            return f"{n / size:.3g}{unit}"
+    return f"{n / 1e9:,.0f}G"
 
 
 def milliseconds(ms: float | None) -> str:

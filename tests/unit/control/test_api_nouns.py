@@ -11,7 +11,7 @@ from headway.control.ports import GatewayView, StoredCall
 from headway.facts.model import CallFact
 from headway.kernel.ids import new_id
 from headway.kernel.instants import WallMs
-from headway.ledger.model import BudgetSpec, BudgetUnit, Role
+from headway.ledger.model import BudgetSpec, BudgetUnit
 from headway.link.messages import CallOpened, CallSeen
 
 NOW = 1_790_000_000_000
