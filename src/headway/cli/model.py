@@ -1,6 +1,7 @@
 """``headway model``: the local real model of a checkout."""
 
 import os
+import signal
 import sys
 
 import click
@@ -29,6 +30,7 @@ def build_model() -> None:
         click.echo(f"the local model is in {folder.root}; nothing to do")
         return
     shown = _Shown()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that what it started ends with it
     try:
         build(folder, shown.say)
     except ModelError as error:

@@ -222,10 +222,7 @@ class Demo:
         """Stop everything, traffic first; a build goes on from where it was next time."""
         for process in (self._builder, self._serve, *self._children):
             if process is not None and process.poll() is None:
-                if process is self._builder:
-                    os.killpg(process.pid, signal.SIGTERM)
-                else:
-                    process.terminate()
+                process.terminate()
                 if process is self._serve:
                     process.wait()
         if self._model is not None:

@@ -13,6 +13,7 @@ import hashlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
@@ -107,11 +108,11 @@ def build(folder: ModelFolder, say: Say) -> None:
     if root is None:
         raise ModelError("the local model is built from a checkout of Headway. Run make model there.")
     folder.wheels.mkdir(parents=True, exist_ok=True)
-    with _only_one(folder, say):
+    with _only_one(folder, say) as lock:
         if folder.ready():
             return
         with folder.log.open("ab") as log:
-            steps = _Steps(folder, root / "requirements", log, lambda progress: _tell(folder, say, progress))
+            steps = _Steps(folder, root / "requirements", log, lock, lambda progress: _tell(folder, say, progress))
             try:
                 steps.run()
             finally:
@@ -135,7 +136,8 @@ def read_progress(folder: ModelFolder) -> Progress | None:
 
 
 @contextlib.contextmanager
-def _only_one(folder: ModelFolder, say: Say) -> Iterator[None]:
+def _only_one(folder: ModelFolder, say: Say) -> Iterator[int]:
+    """Yields the lock's descriptor: children inherit it, so that one that outlives a killed build still keeps the next one waiting."""
     with (folder.root / "lock").open("w") as lock:
         while True:
             try:
@@ -145,14 +147,14 @@ def _only_one(folder: ModelFolder, say: Say) -> Iterator[None]:
                 time.sleep(1)
             else:
                 break
-        yield
+        yield lock.fileno()
 
 
 class _Steps:
     """One run of the build. Shares of the whole: environment 3 %, weights 5 %, engine 90 %, linking the rest."""
 
-    def __init__(self, folder: ModelFolder, requirements: Path, log: IO[bytes], say: Say) -> None:
-        self._folder, self._requirements, self._log, self._say = folder, requirements, log, say
+    def __init__(self, folder: ModelFolder, requirements: Path, log: IO[bytes], lock: int, say: Say) -> None:
+        self._folder, self._requirements, self._log, self._lock, self._say = folder, requirements, log, lock, say
 
     def run(self) -> None:
         self._environment()
@@ -249,11 +251,13 @@ class _Steps:
         self._command([*self._pip_words(), *words])
 
     def _command(self, words: list[str], env: dict[str, str] | None = None, base: float | None = None) -> None:
-        """Run, everything to the log. With ``base`` the percentages that the compiler prints move the progress up to 97 %."""
+        """Run, everything to the log. With ``base`` the percentages that the compiler prints move the progress up to 97 %.
+
+        Whatever ends this ends the command's whole process group.
+        """
         path = f"{self._folder.python.parent}{os.pathsep}{os.environ.get('PATH', '')}"
         self._log.write(f"\n$ {' '.join(words)}\n".encode())
         self._log.flush()
-        start = time.monotonic()
         try:
             process = subprocess.Popen(
                 words,
@@ -261,30 +265,40 @@ class _Steps:
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
                 env={**os.environ, **(env or {}), "PATH": path},
+                start_new_session=True,
+                pass_fds=(self._lock,),
             )
         except OSError as error:
-            raise ModelError(
-                f"{words[0]} cannot be run: {error.strerror}. On Debian and Ubuntu: apt install python3-venv g++ make."
-            ) from None
-        assert process.stdout is not None
+            fix = "On Debian and Ubuntu: apt install python3-venv g++ make."
+            raise ModelError(f"{words[0]} cannot be run: {error.strerror}. {fix}") from None
         with process:
-            first = None
-            for line in process.stdout:
-                self._log.write(line)
-                found = _PERCENT.search(line) if base is not None else None
-                if found is None or base is None:
-                    continue
-                percent = int(found[1])
-                first = percent if first is None else first
-                done, elapsed_s = percent - first, time.monotonic() - start
-                remaining_s = elapsed_s * (100 - percent) / done if done > 1 else None
-                self._say(Progress(step="engine", share=base + (0.97 - base) * percent / 100, remaining_s=remaining_s))
-            self._log.flush()
+            try:
+                self._follow(process, base)
+            except BaseException:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGTERM)
+                raise
         if process.returncode:
             raise ModelError(
                 f"{' '.join(words[:4])} … failed. {_last_line(self._folder.log)} The whole story is in {self._folder.log};"
                 " run make model again to go on from here."
             )
+
+    def _follow(self, process: subprocess.Popen[bytes], base: float | None) -> None:
+        """Copy the output to the log; tell the progress that the compiler prints."""
+        assert process.stdout is not None
+        start, first = time.monotonic(), None
+        for line in process.stdout:
+            self._log.write(line)
+            found = _PERCENT.search(line) if base is not None else None
+            if found is None or base is None:
+                continue
+            percent = int(found[1])
+            first = percent if first is None else first
+            done, elapsed_s = percent - first, time.monotonic() - start
+            remaining_s = elapsed_s * (100 - percent) / done if done >= 5 and elapsed_s >= 20 else None
+            self._say(Progress(step="engine", share=base + (0.97 - base) * percent / 100, remaining_s=remaining_s))
+        self._log.flush()
 
 
 def _last_line(log: Path) -> str:
