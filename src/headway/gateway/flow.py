@@ -133,6 +133,7 @@ class Flow:
     deadline: MonoNs | None = None
     reservation: Reservation = NOTHING_RESERVED
     reserved_nano_usd: int = 0
+    reserved_tokens: int = 0
     estimate_tokens: int = 0
     prefix_hashes: tuple[int, ...] = ()
     tracks: list[Track] = field(default_factory=list)
@@ -152,6 +153,8 @@ class Flow:
     relay: Relay | None = None
     head: tuple[int, Headers] | None = None
     """Status and headers to send before the first byte of an answer."""
+    shown_live: bool | None = None
+    """Whether control's board was told that it began, and so must be told that it ended; None for a call refused before that."""
     interrupted: str = ""
     """Why the task was cancelled: gone, deadline, refused, withdrawn, draining."""
     # What policies asked for; untouched where none runs.

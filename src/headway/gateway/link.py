@@ -1,14 +1,13 @@
 """The gateway's end of the link: snapshots and leases come down, facts, wishes and the live feed go up.
 
 It connects, says Hello, and tries again for ever with a growing pause. While it is away, calls go on from the last snapshot. What may be
-lost (the live feed) is dropped and counted when the queue is full; what may not (segments, settlements) is sent again until answered.
+lost (the live feed) is dropped and counted when the queue is full; what may not (segments, settlements) is sent again.
 """
 
 import asyncio
 import contextlib
 import logging
 import ssl
-from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +15,13 @@ from pathlib import Path
 from headway.facts.model import AttemptFact, CallFact, Fact
 from headway.facts.spool import Spool
 from headway.gateway.flow import Flow
+from headway.gateway.link_outbox import Outbox
 from headway.gateway.services import Services
 from headway.gateway.state import GatewayState
+from headway.kernel.errors import HeadwayError
 from headway.kernel.ids import new_id
-from headway.kernel.instants import mono_ns, wall_ms
-from headway.kernel.limits import LINK_QUEUE_FRAMES_MAX, LINK_RECONNECT_MS_MAX
+from headway.kernel.instants import NS_PER_S, MonoNs, mono_ns, wall_ms
+from headway.kernel.limits import LEASE_TTL_S, LINK_RECONNECT_MS_MAX, LINK_SILENCE_MS_MAX, LIVE_FEED_CALLS_PER_S_MAX
 from headway.link import frames
 from headway.link.messages import (
     CallOpened,
@@ -33,12 +34,10 @@ from headway.link.messages import (
     LeaseClosed,
     LeaseGranted,
     LeaseRefused,
-    LeaseReturned,
     LeaseWanted,
     SegmentSent,
     SegmentStored,
     Snapshot,
-    Up,
 )
 
 log = logging.getLogger(__name__)
@@ -46,6 +45,8 @@ RECONNECT_MS_FIRST = 50
 HEARTBEAT_S = 1.0
 REPORT_S = 0.25
 """How often spending is reported, so that control can show and reconcile it."""
+RENEW_S = LEASE_TTL_S / 4
+"""A block that calls still hold is told of this often even if nothing was spent, which keeps it ours in the ledger."""
 SEGMENTS_UNANSWERED_MAX = 4
 RESEND_S = 15.0
 
@@ -80,34 +81,49 @@ class ControlLink:
         self._address, self._services, self._state, self._spool = address, services, state, spool
         self._version, self._schema_version = version, schema_version
         self._on_snapshot, self._on_keys, self._on_drain = on_snapshot, on_keys, on_drain
-        self._queue: deque[Up] = deque()
+        self._outbox = Outbox()
         self._wake = asyncio.Event()
         self._sent_segments: dict[str, float] = {}
-        self._reported: dict[str, int] = {}
+        self._reported: dict[str, tuple[int, float]] = {}
+        self._greeted = False
+        self._second = self._shown = 0
 
     # --- Feed
 
     def opened(self, flow: Flow) -> None:
+        """Show a call that began, up to LIVE_FEED_CALLS_PER_S_MAX: nobody reads faster, and the facts hold every call."""
         scan = flow.scan
-        if self._state.link_up and scan is not None:
-            self._best_effort(
-                CallOpened(
-                    call=flow.call,
-                    started_wall_ms=flow.inbound.started_wall,
-                    tenant=flow.caller.tenant,
-                    feature=flow.route.feature if flow.route is not None else "",
-                    requested=scan.model[:200],
-                    dialect=flow.dialect.name,
-                    stream=scan.stream,
-                    origin=flow.origin,
-                )
+        if not self._state.link_up or scan is None:
+            return
+        flow.shown_live = self._may_show(flow.inbound.started) and self._best_effort(
+            CallOpened(
+                call=flow.call,
+                started_wall_ms=flow.inbound.started_wall,
+                tenant=flow.caller.tenant,
+                feature=flow.route.feature if flow.route is not None else "",
+                requested=scan.model[:200],
+                dialect=flow.dialect.name,
+                stream=scan.stream,
+                origin=flow.origin,
             )
+        )
 
     def closed(self, flow: Flow, facts: list[Fact]) -> None:
-        if self._state.link_up:
+        shown = flow.shown_live if flow.shown_live is not None else self._may_show(flow.inbound.started)
+        if self._state.link_up and shown:
             call = facts[0]
             assert isinstance(call, CallFact)
             self._best_effort(CallSeen(fact=call, attempts=tuple(f for f in facts if isinstance(f, AttemptFact))))
+
+    def _may_show(self, now: MonoNs) -> bool:
+        second = now // NS_PER_S
+        if second != self._second:
+            self._second, self._shown = second, 0
+        if self._shown >= LIVE_FEED_CALLS_PER_S_MAX:
+            self._services.metrics.feed_shed.inc()
+            return False
+        self._shown += 1
+        return True
 
     def ask_leases(self) -> None:
         """Send the book's wishes. Away from control they are refused at once, in words."""
@@ -115,39 +131,37 @@ class ControlLink:
         while wishes:
             budget, amount = wishes.popleft()
             if self._state.link_up:
-                self._put(LeaseWanted(budget=budget, amount=amount, request=new_id("ask", wall_ms())))
+                self._outbox.wish(LeaseWanted(budget=budget, amount=amount, request=new_id("ask", wall_ms())))
+                self._wake.set()
             else:
-                self._services.book.refused(budget, "control is away and the leased blocks are used up", None)
+                self._services.book.refused(budget, "control is away and the leased blocks are used up", None, away=True)
 
     # --- the connection
 
     async def run(self) -> None:
         pause_ms = RECONNECT_MS_FIRST
-        self._state.link_lost_at = mono_ns()
+        if self._state.link_lost_at is None:
+            self._state.link_lost_at = mono_ns()
         while True:
+            self._greeted = False
             try:
                 reader, writer = await self._connect()
             except (OSError, ssl.SSLError) as error:
                 log.debug("control is away: %s", error)
-                await asyncio.sleep(pause_ms / 1000)
-                pause_ms = min(LINK_RECONNECT_MS_MAX, pause_ms * 2)
-                continue
-            pause_ms = RECONNECT_MS_FIRST
-            try:
-                await self._talk(reader, writer)
-            except (OSError, frames.LinkBroken) as error:
-                log.warning("the link to control broke: %s", error)
-            finally:
-                self._lost()
-                writer.close()
+            else:
+                await self._talk_until_lost(reader, writer)
+            if self._greeted:
+                pause_ms = RECONNECT_MS_FIRST
             await asyncio.sleep(pause_ms / 1000)
+            pause_ms = min(LINK_RECONNECT_MS_MAX, pause_ms * 2)
 
     async def settle_and_close(self) -> None:
         """At a clean stop: give the blocks back, if control is there to take them."""
         for lease, spent, final in self._services.book.give_back():
-            self._put(LeaseReturned(lease=lease, spent=spent, final=final))
+            self._outbox.settle(lease, spent, final=final)
+        self._wake.set()
         for _ in range(50):
-            if not self._queue or not self._state.link_up:
+            if not self._outbox or not self._state.link_up:
                 return
             await asyncio.sleep(0.01)
 
@@ -160,6 +174,17 @@ class ControlLink:
         if where.path is not None:
             return await asyncio.open_unix_connection(str(where.path))
         return await asyncio.open_connection(where.host, where.port, ssl=where.tls)
+
+    async def _talk_until_lost(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await self._talk(reader, writer)
+        except (OSError, HeadwayError, TimeoutError) as error:
+            log.warning("the link to control broke: %s", error or "control does not read")
+        except Exception:
+            log.exception("the link to control broke by a fault of this gateway; it connects again")
+        finally:
+            self._lost()
+            writer.close()
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         live = self._services.live
@@ -179,7 +204,8 @@ class ControlLink:
         first = await frames.read_down(reader)
         if not isinstance(first, Snapshot):
             raise frames.LinkBroken("control did not answer with a snapshot" if first is not None else "control closed the link")
-        await self._on_snapshot(first)
+        await self._install(first)
+        self._greeted = True
         self._state.link_up, self._state.link_lost_at = True, None
         self._sent_segments.clear()
         jobs = [asyncio.create_task(job) for job in (self._receive(reader), self._send(writer), self._beat(), self._report())]
@@ -200,13 +226,14 @@ class ControlLink:
         book = self._services.book
         match message:
             case Snapshot():
-                await self._on_snapshot(message)
+                await self._install(message)
             case KeysChanged():
                 self._on_keys(message)
             case LeaseGranted():
                 book.granted(message.lease, mono_ns())
             case LeaseRefused():
-                book.refused(message.budget, message.reason, message.resets_in_ms)
+                away = message.resets_in_ms is None  # a budget that is spent knows when it is full again
+                book.refused(message.budget, message.reason, message.resets_in_ms, away=away)
             case LeaseClosed():
                 book.closed(message.lease)
             case SegmentStored():
@@ -216,33 +243,47 @@ class ControlLink:
             case Drain():
                 self._on_drain()
 
+    async def _install(self, snapshot: Snapshot) -> None:
+        """A generation that this gateway cannot use leaves the old one in force; the link and its leases stay."""
+        try:
+            await self._on_snapshot(snapshot)
+        except (HeadwayError, ValueError) as error:
+            log.error("generation %d cannot be used by this gateway: %s", snapshot.generation, error)
+            self._state.problems["generation"] = f"{snapshot.generation} cannot be used here: {error}"
+        else:
+            self._state.problems.pop("generation", None)
+
     async def _send(self, writer: asyncio.StreamWriter) -> None:
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(HEARTBEAT_S):
                     await self._wake.wait()
             self._wake.clear()
-            while self._queue:
-                writer.write(frames.encode(self._queue.popleft()))
-                if not len(self._queue) % 64:
-                    await writer.drain()
+            sent = 0
+            while (message := self._outbox.pop()) is not None:
+                writer.write(frames.encode(message))
+                sent += 1
+                if not sent % 64:
+                    await _drained(writer)
             await self._send_segments(writer)
-            await writer.drain()
+            await _drained(writer)
 
     async def _send_segments(self, writer: asyncio.StreamWriter) -> None:
         now = asyncio.get_running_loop().time()
-        for name in self._spool.closed(SEGMENTS_UNANSWERED_MAX):
+        waiting = self._spool.closed(SEGMENTS_UNANSWERED_MAX)
+        self._sent_segments = {name: at for name, at in self._sent_segments.items() if name in waiting}
+        for name in waiting:
             if now - self._sent_segments.get(name, float("-inf")) < RESEND_S:
                 continue
             data = await asyncio.to_thread(self._spool.read, name)
             if data is not None:
                 self._sent_segments[name] = now
                 writer.write(frames.encode(SegmentSent(segment=name, data=data)))
-                await writer.drain()
+                await _drained(writer)
 
     async def _beat(self) -> None:
         while True:
-            self._put(
+            self._outbox.beat(
                 Heartbeat(
                     at_wall_ms=wall_ms(),
                     in_flight=len(self._services.in_flight),
@@ -250,34 +291,41 @@ class ControlLink:
                     metrics=self._state.render_metrics(),
                 )
             )
+            self._wake.set()
             await asyncio.sleep(HEARTBEAT_S)
 
     async def _report(self) -> None:
-        """Tell what each block has spent, when it has changed or is over."""
+        """Tell what each block has spent, when it has changed, is over or must be renewed."""
         while True:
+            now_s = asyncio.get_running_loop().time()
             for lease, spent, final in self._services.book.reports(mono_ns()):
-                if final or self._reported.get(lease) != spent:
-                    self._put(LeaseReturned(lease=lease, spent=spent, final=final))
+                told, at = self._reported.get(lease, (-1, 0.0))
+                if final or told != spent or now_s - at >= RENEW_S:
+                    self._outbox.settle(lease, spent, final=final)
+                    self._wake.set()
                     if final:
                         self._reported.pop(lease, None)
                     else:
-                        self._reported[lease] = spent
+                        self._reported[lease] = (spent, now_s)
             await asyncio.sleep(REPORT_S)
 
     def _lost(self) -> None:
         if self._state.link_up:
             self._state.link_up, self._state.link_lost_at = False, mono_ns()
             self._services.metrics.link_breaks.inc()
-        self._queue = deque(m for m in self._queue if isinstance(m, LeaseReturned))
+        self._outbox.link_lost()
         self._reported.clear()
         self._services.book.forget_asked()
 
-    def _best_effort(self, message: CallOpened | CallSeen) -> None:
-        if len(self._queue) >= LINK_QUEUE_FRAMES_MAX:
+    def _best_effort(self, message: CallOpened | CallSeen) -> bool:
+        if not self._outbox.feed(message):
             self._services.metrics.feed_shed.inc()
-        else:
-            self._put(message)
-
-    def _put(self, message: Up) -> None:
-        self._queue.append(message)
+            return False
         self._wake.set()
+        return True
+
+
+async def _drained(writer: asyncio.StreamWriter) -> None:
+    """TimeoutError when control has not read for LINK_SILENCE_MS_MAX: the link is dropped and tried again."""
+    async with asyncio.timeout(LINK_SILENCE_MS_MAX / 1000):
+        await writer.drain()

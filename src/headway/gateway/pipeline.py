@@ -139,7 +139,7 @@ class Pipeline:
         scopes = tuple(s for s in flow.caller.scopes if s in flow.live.scopes)
         if not scopes:
             return
-        flow.reservation, flow.reserved_nano_usd = await reserve(self.services, flow, scopes)
+        await reserve(self.services, flow, scopes)
 
     async def attempt_until_answered(self, flow: Flow) -> None:
         """Drive the failover generator: it decides where, ``try_once`` does it."""

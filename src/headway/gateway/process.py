@@ -30,7 +30,7 @@ from headway.gateway.services import Services
 from headway.gateway.state import GatewayState
 from headway.gateway.upstream_http1 import Http1Upstream
 from headway.kernel.errors import ConfigError
-from headway.kernel.instants import mono_ns, wall_ms
+from headway.kernel.instants import NS_PER_S, MonoNs, mono_ns
 from headway.kernel.logs import setup
 from headway.link.messages import KeysChanged, Snapshot
 
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 LAG_SAMPLE_S = 0.5
+CONFIRM_S = 30
 GC_ALLOCATIONS_BETWEEN = 20_000
 GATEWAY_NAME_FILE = "gateway-name"
 
@@ -83,6 +84,7 @@ class GatewayProcess:
         )
         self.services.feed = self.link
         self.discovery = Discovery(self.services, self.listed)
+        self.saver = snapshots.Saver(self._snapshot_path, self._snapshot_written)
         self.state.watch(self.services)
 
     async def run(self, host: str, port: int) -> None:
@@ -111,17 +113,17 @@ class GatewayProcess:
             for job in jobs:
                 job.cancel()
             await asyncio.gather(*jobs, return_exceptions=True)
+            await self.saver.close()
             await self.upstream.close()
             await asyncio.to_thread(self.spool.close)
 
     async def take_snapshot(self, snapshot: Snapshot) -> None:
-        """A new generation: compiled beside the old one, swapped whole, written to disk."""
+        """A new generation: compiled beside the old one, swapped whole, then written to disk in the background.
+
+        ConfigError or ValueError when it cannot be used here: the old one stays.
+        """
         self._install(snapshot)
-        try:
-            await asyncio.to_thread(snapshots.save, self._snapshot_path, snapshot)
-            self.state.problems.pop("snapshot", None)
-        except OSError as error:
-            self.state.problems["snapshot"] = f"cannot be written: {error}"
+        self.saver.keep(snapshot)
 
     def take_keys(self, changed: KeysChanged) -> None:
         live = self.services.live
@@ -131,13 +133,13 @@ class GatewayProcess:
             live.keys[key.id] = key
         for key_id in changed.removed:
             live.keys.pop(key_id, None)
-        kept = msgspec.structs.replace(live.snapshot, keys=tuple(live.keys.values()))
-        live.snapshot = kept
-        task = asyncio.create_task(asyncio.to_thread(snapshots.save, self._snapshot_path, kept))
-        task.add_done_callback(self._key_save_done)
+        live.snapshot = msgspec.structs.replace(live.snapshot, keys=tuple(live.keys.values()))
+        self.saver.keep(live.snapshot)
 
-    def _key_save_done(self, task: "asyncio.Task[None]") -> None:
-        if not task.cancelled() and (error := task.exception()) is not None:
+    def _snapshot_written(self, error: OSError | None) -> None:
+        if error is None:
+            self.state.problems.pop("snapshot", None)
+        else:
             self.state.problems["snapshot"] = f"cannot be written: {error}"
 
     def _install(self, snapshot: Snapshot) -> None:
@@ -151,15 +153,27 @@ class GatewayProcess:
         except snapshots.SnapshotUnusable as error:
             log.warning("the last snapshot cannot be used, waiting for control: %s", error)
             return
-        if last is not None and (wall_ms() - last.made_wall_ms) / 1000 <= self.settings.gateway.snapshot_grace_s:
+        alone_s = snapshots.unconfirmed_s(self._snapshot_path)
+        if last is None:
+            return
+        if alone_s > self.settings.gateway.snapshot_grace_s:
+            log.warning(
+                "control last stood behind the snapshot on disk %.0f s ago, which is past the grace; waiting for control", alone_s
+            )
+            return
+        self.state.link_lost_at = MonoNs(mono_ns() - int(alone_s * NS_PER_S))
+        try:
             self._install(last)
+        except (ConfigError, ValueError) as error:
+            log.warning("the last snapshot cannot be used, waiting for control: %s", error)
 
     @property
     def _snapshot_path(self) -> Path:
         return self.state_dir / "gateway-snapshot.msgpack"
 
     async def _watch_lag(self) -> None:
-        """How late the loop is, and whether the spool is in trouble."""
+        """How late the loop is, whether the spool is in trouble, and that control is there."""
+        confirmed = mono_ns()
         while True:
             before = mono_ns()
             await asyncio.sleep(LAG_SAMPLE_S)
@@ -169,6 +183,10 @@ class GatewayProcess:
                 self.state.problems["spool"] = "; ".join(trouble)
             else:
                 self.state.problems.pop("spool", None)
+            if self.state.link_up and mono_ns() - confirmed >= CONFIRM_S * NS_PER_S:
+                confirmed = mono_ns()
+                with contextlib.suppress(OSError):  # only the grace after a restart gets shorter
+                    await asyncio.to_thread(snapshots.confirm, self._snapshot_path)
 
 
 def run(config_path: Path | None, state_dir: Path, *, listen: str | None = None) -> int:

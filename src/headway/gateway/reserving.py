@@ -2,11 +2,13 @@
 
 import asyncio
 
-from headway.gateway.budgets import NOTHING_RESERVED, Reservation, Shortfall
+from headway.calls.model import Wire
+from headway.gateway.budgets import Purse, Shortfall
+from headway.gateway.dialects.scan import read_int
 from headway.gateway.flow import Flow
 from headway.gateway.prices import reservation_nano_usd
 from headway.gateway.services import Services
-from headway.kernel.errors import BudgetExhausted, Forbidden
+from headway.kernel.errors import BudgetExhausted, CallError, DeadlineExceeded, Forbidden, Overloaded
 from headway.kernel.instants import after_ms, mono_ns
 from headway.kernel.limits import LEASE_WAIT_MS_MAX
 from headway.ledger.model import BudgetUnit
@@ -14,15 +16,19 @@ from headway.ledger.model import BudgetUnit
 OUTPUT_TOKENS_UNSTATED = 4_096
 """Reserved for a call that names no maximum at a feature that names none."""
 LEASE_POLL_MS = 10
+AWAY_RETRY_AFTER_MS = 1_000
 
 
-async def reserve(services: Services, flow: Flow, scopes: tuple[str, ...]) -> tuple[Reservation, int]:
-    """A reservation in all ``scopes`` and its nano-dollars. BudgetExhausted, or Forbidden where money is capped and the price unknown."""
+async def reserve(services: Services, flow: Flow, scopes: tuple[str, ...]) -> None:
+    """Put a reservation in all ``scopes`` on the flow. Before anything was sent it raises:
+
+    BudgetExhausted; Overloaded when control cannot be asked; Forbidden where money is capped and the price unknown; DeadlineExceeded.
+    """
     scan, route = flow.scan, flow.route
     assert scan is not None
     assert route is not None
     input_upper = services.estimator.upper(scan.model, scan.prompt_bytes)
-    output_upper = scan.max_tokens or route.max_output_tokens or OUTPUT_TOKENS_UNSTATED
+    output_upper = output_tokens_upper(flow)
     nano = reservation_nano_usd(flow.live, route.targets(), input_upper, output_upper)
     if nano is None:
         if BudgetUnit.NANO_USD in services.book.units(*scopes):
@@ -33,19 +39,43 @@ async def reserve(services: Services, flow: Flow, scopes: tuple[str, ...]) -> tu
                 param="model",
             )
         nano = 0
+    flow.reserved_nano_usd, flow.reserved_tokens = nano, input_upper + output_upper
     give_up = after_ms(mono_ns(), LEASE_WAIT_MS_MAX)
     while True:
         now = mono_ns()
-        got = services.book.reserve(scopes, nano, input_upper + output_upper, now)
+        got = services.book.reserve(scopes, nano, flow.reserved_tokens, now)
         services.feed.ask_leases()
         if not isinstance(got, Shortfall):
-            return got, nano
+            flow.reservation = got
+            return
         purse = services.book.purse(got.budget)
-        if purse is None:
-            return NOTHING_RESERVED, nano
+        assert purse is not None
+        if flow.deadline is not None and now >= flow.deadline:
+            raise DeadlineExceeded(f"the deadline passed while the call waited for its share of the budget {got.budget}")
         if (purse.refused and not purse.asked) or now >= give_up:
-            why = purse.refused or "control has not answered"
-            raise BudgetExhausted(
-                f"the budget {got.budget} of {flow.caller.tenant} cannot cover this call ({why})", retry_after_ms=purse.resets_in_ms
-            )
+            raise _refusal(flow, purse)
         await asyncio.sleep(LEASE_POLL_MS / 1000)
+
+
+def output_tokens_upper(flow: Flow) -> int:
+    """The most tokens that the answer may have: of each choice asked for, the maximum named, the feature's, or a guess."""
+    scan, route = flow.scan, flow.route
+    assert scan is not None
+    assert route is not None
+    if flow.wire is Wire.OPAQUE and scan.max_tokens is not None:
+        each = scan.max_tokens
+    else:
+        each = scan.max_tokens or route.max_output_tokens or OUTPUT_TOKENS_UNSTATED
+    body, spans = flow.inbound.body, scan.spans
+    choices = max(1, *(read_int(body, spans, name) or 1 for name in ("n", "best_of") if name in spans), 1)
+    return each * choices
+
+
+def _refusal(flow: Flow, purse: Purse) -> CallError:
+    name, tenant = purse.scope.budget, flow.caller.tenant
+    if purse.away or not purse.refused:
+        why = purse.refused or "control has not answered"
+        return Overloaded(
+            f"no room in the budget {name} of {tenant} could be had: {why}", retry_after_ms=AWAY_RETRY_AFTER_MS, code="budget_unavailable"
+        )
+    return BudgetExhausted(f"the budget {name} of {tenant} cannot cover this call ({purse.refused})", retry_after_ms=purse.resets_in_ms)

@@ -60,7 +60,7 @@ async def _run(services: Services, parent: Flow, effect: SubCall) -> None:
         flow.estimate_tokens = services.estimator.tokens(flow.scan.model, flow.scan.prompt_bytes)
         scopes = tuple(s for s in flow.caller.scopes if s in flow.live.scopes)
         if scopes:
-            flow.reservation, flow.reserved_nano_usd = await reserving.reserve(services, flow, scopes)
+            await reserving.reserve(services, flow, scopes)
         target = _target(parent)
         tried = await attempt.send_admitted(services, flow, target)
         flow.outcome = Outcome.DONE if tried.failure is Failure.NONE else flow.outcome or Outcome.UPSTREAM_ERROR
