@@ -130,6 +130,24 @@ def test_home_answers_before_anything_else(tab):
     assert tab.page.url == tab.url + "/"
 
 
+def test_home_follows_by_itself(board, browser):
+    tab = Tab(browser, board.url)
+    tab.page.clock.install()
+    tab.sign_in()
+    board.gateway.degraded = ("spool: the disk is full",)
+    try:
+        time.sleep(1.5)
+        assert "disk is full" not in tab.page.content()
+        tab.page.clock.fast_forward(21_000)
+        tab.page.get_by_text("spool: the disk is full").first.wait_for(timeout=10_000)
+        assert tab.page.locator("#now").count() == tab.page.locator("#tables").count() == 1
+        assert tab.page.locator("figure.series canvas").count() == 1
+    finally:
+        board.gateway.degraded = ()
+    assert tab.console == []
+    tab.close()
+
+
 def test_pages_work_without_script(board, browser):
     tab = Tab(browser, board.url, java_script_enabled=False).sign_in()
     tab.page.goto(tab.url + "/")

@@ -191,11 +191,15 @@ async def test_a_row_says_who_asked_and_who_really_answered(world):
 
 
 async def test_unknown_cost_is_never_zero(world):
-    world.store(call_id(1_000), tenant="acme", requested="m", cost_nano_usd=None)
-    world.store(call_id(2_000), tenant="acme", requested="m", cost_nano_usd=0)
-    text = words((await (await world.user("olga")).get("/calls")).text)
-    assert text.count("unknown") >= 1
-    assert "$0" in text
+    client = await world.user("olga")
+    for n, (attempts, cost, shown) in enumerate(((1, None, "unknown"), (1, 0, "$0"), (0, None, "–"))):
+        call = call_id(1_000 + n)
+        world.store(call, tenant="acme", requested="m", cost_nano_usd=cost, attempts=attempts)
+        row = re.search(f'<tr id="{call}">(.*?)</tr>', (await client.get("/calls")).text, re.DOTALL)
+        assert row is not None
+        cell = re.search(r'c-cost">(.*?)</td>', row[1], re.DOTALL)
+        assert cell is not None
+        assert words(cell[1]).strip() == shown
 
 
 async def test_calls_without_any_and_without_a_match(world):

@@ -77,6 +77,9 @@ document.addEventListener("htmx:sseError", () => follow("warn", "connection lost
 document.addEventListener("htmx:sseBeforeMessage", (event) => {
   if (paused) event.preventDefault();
 });
+document.addEventListener("htmx:beforeRequest", (event) => {
+  if (paused && event.target instanceof Element && event.target.closest("#list")) event.preventDefault();
+});
 document.addEventListener("htmx:sseMessage", () => {
   const ended = /** @type {HTMLTableSectionElement | null} */ (document.getElementById("ended"));
   if (!ended) return;
