@@ -15,6 +15,7 @@ from headway.gateway import opaque
 from headway.gateway.flow import Inbound, Reply
 from headway.gateway.heads import refusal_headers
 from headway.gateway.identify import LOOPBACK, identify
+from headway.gateway.listener_cycle import Cycle
 from headway.gateway.listing import feedback, list_models
 from headway.gateway.live import Live
 from headway.gateway.pipeline import Pipeline, Run
@@ -52,7 +53,7 @@ class GatewayApp:
         reply, cycle = reply_on(scope, send)
         try:
             if dialect is not None and scope["method"] == "POST":
-                inbound = await _read(scope, receive, path, self.state.body_bytes_max)
+                inbound = await _read(scope, receive, path, self.state.body_bytes_max, cycle)
                 live = self._live()
                 if cycle is not None:
                     await self.pipeline.handle(inbound, reply, dialect, live, cycle)
@@ -156,13 +157,16 @@ def _inbound(scope: Scope, path: str, body: bytes) -> Inbound:
     return Inbound(scope["method"], path, headers, body, client[0] if client else "", mono_ns(), wall_ms())
 
 
-async def _read(scope: Scope, receive: Receive, path: str, bytes_max: int) -> Inbound:
+async def _read(scope: Scope, receive: Receive, path: str, bytes_max: int, cycle: Cycle | None = None) -> Inbound:
     """The whole body. TooLarge before memory is taken for it; BadRequest for an encoded one."""
     inbound = _inbound(scope, path, b"")
     if inbound.headers.get(b"content-encoding", b"identity") != b"identity":
         raise BadRequest(
             "send the body without content-encoding", status=415, code="unsupported_encoding", param="content-encoding"
         )
+    if cycle is not None and not cycle.more_body and not cycle.disconnected:  # it came whole: nothing to wait for
+        inbound.body = bytes(cycle.body)
+        return _checked_size(inbound, bytes_max)
     message = await receive()
     body = message.get("body", b"")
     if message.get("more_body"):
@@ -176,9 +180,13 @@ async def _read(scope: Scope, receive: Receive, path: str, bytes_max: int) -> In
             if size > bytes_max:
                 break
         body = b"".join(parts)
-    if len(body) > bytes_max:
-        raise TooLarge(f"the body is larger than {bytes_max} bytes (gateway.limits.body_bytes_max)")
     inbound.body = body
+    return _checked_size(inbound, bytes_max)
+
+
+def _checked_size(inbound: Inbound, bytes_max: int) -> Inbound:
+    if len(inbound.body) > bytes_max:
+        raise TooLarge(f"the body is larger than {bytes_max} bytes (gateway.limits.body_bytes_max)")
     return inbound
 
 

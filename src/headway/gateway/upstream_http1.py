@@ -32,12 +32,14 @@ from headway.kernel.limits import (
 _SET_BY_US: Final = frozenset(
     ("host", "content-length", "transfer-encoding", "connection", "accept-encoding", "expect", "upgrade", "te")
 )
-_METHOD: Final = re.compile(r"[A-Z]{3,10}")
+_METHOD: Final = re.compile(r"(?!HEAD|CONNECT)[A-Z]{3,10}")  # those two have answers with other framing
 _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 _URL: Final = re.compile(r"https?://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?(?:/[!$-;=?-\[\]^_a-z|~]*)?")
 _DOT_SEGMENT: Final = re.compile(r"/(?:\.|%2e){1,2}(?:[/?]|$)", re.IGNORECASE)
 HAPPY_EYEBALLS_S: Final = 0.25
+TRUSTED_IDLE_S: Final = 0.002
+"""No upstream closes an idle connection so soon, and what it sent would have been read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,13 +254,29 @@ class Http1Upstream:
         pool = self._pools.get(origin)
         while pool is not None and pool.idle:
             connection = pool.idle.pop()
-            if connection.state is State.IDLE and _still_idle(connection, tls=origin[0]):
+            if connection.state is State.IDLE and self._still_idle(connection, tls=origin[0]):
                 return connection
             connection.abort()
         return None
 
+    def _still_idle(self, connection: Connection, *, tls: bool) -> bool:
+        """Whether a pooled socket is still open, with nothing to read. TLS may have records of its own to read.
+
+        What happened to it since the loop last looked is asked of the kernel, unless it was given back a moment ago.
+        """
+        transport = connection.transport
+        if transport is None or transport.is_closing():
+            return False
+        if self._loop.time() - connection.idle_since < TRUSTED_IDLE_S:
+            return True
+        poll = select.poll()
+        poll.register(transport.get_extra_info("socket").fileno(), select.POLLRDHUP if tls else select.POLLIN | select.POLLRDHUP)
+        return not poll.poll(0)
+
     async def _new_or_freed(self, target: Target, exchange: Http1Exchange) -> Connection:
-        exchange._task = asyncio.current_task()
+        exchange._task = task = asyncio.current_task()
+        assert task is not None
+        cancelled_before = task.cancelling()
         try:
             while len(self._of) + self._opening >= self._sockets_max and not self._drop_one_idle():
                 freed = self._loop.create_future()
@@ -272,10 +290,8 @@ class Http1Upstream:
                     return connection
             return await self._open(target, exchange)
         except asyncio.CancelledError:
-            if exchange._expired is None:
+            if exchange._expired is None or task.uncancel() > cancelled_before:
                 raise
-            assert exchange._task is not None
-            exchange._task.uncancel()
             raise exchange._expired from None
         finally:
             exchange._task = None
@@ -334,7 +350,10 @@ class Http1Upstream:
             return False
         oldest = min(idle, key=lambda c: c.idle_since)
         origin = self._of.pop(oldest)
-        self._pools[origin].idle.remove(oldest)
+        pool = self._pools[origin]
+        pool.idle.remove(oldest)
+        if not pool.idle:
+            del self._pools[origin]
         oldest.abort()
         return True
 
@@ -412,13 +431,3 @@ def _target(url: str) -> Target:
     tls = parts.scheme == "https"
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     return Target(tls, parts.hostname or "", parts.port or (443 if tls else 80), parts.netloc, path)
-
-
-def _still_idle(connection: Connection, *, tls: bool) -> bool:
-    """Whether a pooled socket is still open, with nothing to read. TLS may have records of its own to read."""
-    transport = connection.transport
-    if transport is None or transport.is_closing():
-        return False
-    poll = select.poll()
-    poll.register(transport.get_extra_info("socket").fileno(), select.POLLRDHUP if tls else select.POLLIN | select.POLLRDHUP)
-    return not poll.poll(0)

@@ -42,6 +42,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, on_free: "Callable[[Connection], None]", on_gone: "Callable[[Connection], None]") -> None:
         self._on_free, self._on_gone = on_free, on_gone
+        self._loop = asyncio.get_running_loop()
         self.transport: asyncio.Transport | None = None
         self.state = State.IDLE
         self.idle_since = 0.0
@@ -143,7 +144,7 @@ class Connection(asyncio.Protocol):
         self._wake()
 
     async def _wait(self) -> None:
-        self._waiter = asyncio.get_running_loop().create_future()
+        self._waiter = self._loop.create_future()
         try:
             await self._waiter
         finally:
