@@ -38,8 +38,6 @@ _VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 _URL: Final = re.compile(r"https?://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?(?:/[!$-;=?-\[\]^_a-z|~]*)?")
 _DOT_SEGMENT: Final = re.compile(r"/(?:\.|%2e){1,2}(?:[/?]|$)", re.IGNORECASE)
 HAPPY_EYEBALLS_S: Final = 0.25
-TRUSTED_IDLE_S: Final = 0.002
-"""No upstream closes an idle connection so soon, and what it sent would have been read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,19 +257,20 @@ class Http1Upstream:
             connection.abort()
         return None
 
-    def _still_idle(self, connection: Connection, *, tls: bool) -> bool:
+    @staticmethod
+    def _still_idle(connection: Connection, *, tls: bool) -> bool:
         """Whether a pooled socket is still open, with nothing to read. TLS may have records of its own to read.
 
-        What happened to it since the loop last looked is asked of the kernel, unless it was given back a moment ago.
+        The kernel is asked: what happened to it since the loop last looked is not known here, and some upstreams close without a word.
         """
         transport = connection.transport
         if transport is None or transport.is_closing():
             return False
-        if self._loop.time() - connection.idle_since < TRUSTED_IDLE_S:
-            return True
-        poll = select.poll()
-        poll.register(transport.get_extra_info("socket").fileno(), select.POLLRDHUP if tls else select.POLLIN | select.POLLRDHUP)
-        return not poll.poll(0)
+        if connection.poll is None:
+            connection.poll = select.poll()
+            events = select.POLLRDHUP if tls else select.POLLIN | select.POLLRDHUP
+            connection.poll.register(transport.get_extra_info("socket").fileno(), events)
+        return not connection.poll.poll(0)
 
     async def _new_or_freed(self, target: Target, exchange: Http1Exchange) -> Connection:
         exchange._task = task = asyncio.current_task()

@@ -9,6 +9,7 @@ without end, an upgrade nobody asked for, a head without end, bytes behind the e
 
 import asyncio
 import re
+import select
 from collections import deque
 from collections.abc import Callable
 from enum import Enum
@@ -46,6 +47,8 @@ class Connection(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
         self.state = State.IDLE
         self.idle_since = 0.0
+        self.poll: select.poll | None = None
+        """Asks the kernel about this socket; made at the first reuse."""
         self.answers = 0
         self._waiter: asyncio.Future[None] | None = None
         self._reset()
