@@ -13,8 +13,8 @@ import msgspec
 from headway.calls.conversation import DialectName
 from headway.gateway import opaque
 from headway.gateway.flow import Inbound, Reply
-from headway.gateway.heads import refusal_headers
-from headway.gateway.identify import LOOPBACK, identify
+from headway.gateway.heads import MethodNotAllowed, refusal_headers
+from headway.gateway.identify import from_this_machine, identify, unknown_headway_headers
 from headway.gateway.listener_cycle import Cycle
 from headway.gateway.listing import feedback, list_models
 from headway.gateway.live import Live
@@ -33,8 +33,15 @@ CALLS: Final = {
     "/v1/responses": DialectName.OPENAI_RESPONSES,
     "/v1/messages": DialectName.ANTHROPIC,
 }
-ALLOWED_METHODS: Final = dict.fromkeys(CALLS, "POST") | {"/v1/models": "GET", "/v1/headway/feedback": "POST"}
+FEEDBACK: Final = "/v1/headway/feedback"
+READ: Final = ("GET", "HEAD")
+ALLOWED_METHODS: Final = dict.fromkeys((*CALLS, FEEDBACK), ("POST",)) | dict.fromkeys(
+    ("/v1/models", "/health/live", "/health/ready", "/metrics"), READ
+)
 STARTING: Final = "this gateway has no configuration yet: control has not answered since it started; `headway check` explains"
+OUT_OF_GRACE: Final = (
+    "control has been away for longer than gateway.snapshot_grace_s: nobody vouches for this gateway's keys and budgets any more"
+)
 
 
 class GatewayApp:
@@ -53,22 +60,23 @@ class GatewayApp:
         reply, cycle = reply_on(scope, send)
         try:
             if dialect is not None and scope["method"] == "POST":
-                inbound = await _read(scope, receive, path, self.state.body_bytes_max, cycle)
-                live = self._live()
-                if cycle is not None:
-                    await self.pipeline.handle(inbound, reply, dialect, live, cycle)
-                else:
-                    await self._watched(receive, inbound, reply, dialect, live, None)
+                await self._call(scope, receive, reply, cycle, path, dialect, None)
+            elif opaque.allowed(scope["method"], path):
+                await self._call(scope, receive, reply, cycle, path, opaque.dialect_of(path), self.pipeline.run_opaque)
             else:
                 await self._other(scope, receive, reply, path)
         except CallError as error:
-            await self._refuse(reply, error, dialect or opaque.dialect_of(path))
+            await self._refuse(reply, error, dialect or _dialect_of(scope, path))
 
-    async def _watched(
-        self, receive: Receive, inbound: Inbound, reply: Reply, dialect: DialectName, live: Live, run: Run | None
+    async def _call(
+        self, scope: Scope, receive: Receive, reply: Reply, cycle: Cycle | None, path: str, dialect: DialectName, run: Run | None
     ) -> None:
-        """On servers that tell of a caller's going only by ``receive``."""
-        watch = Watch(asyncio.current_task())
+        inbound = await _read(self._inbound(scope, path), receive, self.state.body_bytes_max, cycle)
+        live = self._live()
+        if cycle is not None:
+            await self.pipeline.handle(inbound, reply, dialect, live, cycle, run)
+            return
+        watch = Watch(asyncio.current_task())  # on servers that tell of a caller's going only by ``receive``
         watcher = asyncio.ensure_future(_wait_gone(receive, watch))
         try:
             await self.pipeline.handle(inbound, reply, dialect, live, watch, run)
@@ -77,69 +85,79 @@ class GatewayApp:
 
     async def _other(self, scope: Scope, receive: Receive, reply: EndableReply, path: str) -> None:
         method = scope["method"]
-        if path == "/health/live" and method == "GET":
+        takes = READ if path.startswith("/v1/models/") else ALLOWED_METHODS.get(path) or opaque.methods(path)
+        if not takes:
+            raise NotFound(f"no route {method} {path[:200]}; routes are in docs/reference and begin with /v1/")
+        if method not in takes:
+            raise MethodNotAllowed(path[:200], takes)
+        if path == "/health/live":
             await _json(reply, 200, {"status": "live"})
-        elif path == "/health/ready" and method == "GET":
+        elif path == "/health/ready":
             status, detail = self.state.readiness(self.services)
             await _json(reply, status, detail)
-        elif path == "/metrics" and method == "GET":
+        elif path == "/metrics":
             await self._metrics(scope, reply)
-        elif path == "/v1/models" or path.startswith("/v1/models/"):
-            await self._models(scope, reply, path)
-        elif path == "/v1/headway/feedback" and method == "POST":
-            inbound = await _read(scope, receive, path, self.state.body_bytes_max)
+        elif path == FEEDBACK:
+            inbound = await _read(self._inbound(scope, path), receive, self.state.body_bytes_max)
             await _json(reply, 202, feedback(self.services, inbound, self._live()))
-        elif opaque.allowed(method, path):
-            await self._opaque(scope, receive, reply, path)
-        elif path in ALLOWED_METHODS:
-            raise BadRequest(f"{path} takes {ALLOWED_METHODS[path]}", status=405, code="method_not_allowed")
         else:
-            raise NotFound(f"no route {method} {path[:200]}; routes are in docs/reference and begin with /v1/")
+            await self._models(scope, reply, path)
 
     async def _models(self, scope: Scope, reply: EndableReply, path: str) -> None:
-        inbound = _inbound(scope, path, b"")
+        inbound = self._inbound(scope, path)
         live = self._live()
         caller = identify(inbound, live, inbound.started_wall)
         await _json(reply, 200, list_models(live, caller, path, anthropic=b"anthropic-version" in inbound.headers))
 
-    async def _opaque(self, scope: Scope, receive: Receive, reply: EndableReply, path: str) -> None:
-        inbound = await _read(scope, receive, path, self.state.body_bytes_max)
-        live = self._live()
-        await self._watched(receive, inbound, reply, opaque.dialect_of(path), live, self.pipeline.run_opaque)
-
     async def _metrics(self, scope: Scope, reply: EndableReply) -> None:
-        peer = (scope.get("client") or ("",))[0]
-        if peer not in LOOPBACK:
+        if not from_this_machine((scope.get("client") or ("",))[0], dict(scope["headers"])):
             raise NotFound("metrics are served on this machine only; control serves those of every gateway")
         await reply.start(200, [(b"content-type", b"text/plain; version=0.0.4; charset=utf-8")])
         await reply.end(self.state.render_metrics().encode())
 
     async def _refuse(self, reply: EndableReply, error: CallError, dialect: DialectName) -> None:
         self.state.refused_before_calls += 1
-        if not reply.started:
-            await reply.start(error.http_status, refusal_headers(error))
+        if reply.started:
+            await reply.abort()
+            return
+        live = self.services.live
+        generation = [] if live is None else [(b"x-headway-generation", live.generation_bytes)]
+        await reply.start(error.http_status, refusal_headers(error) + generation)
         await reply.end(self.services.dialects[dialect].error_body(error, request_id=""))
 
     def _live(self) -> Live:
-        if self.services.live is None:
+        live = self.services.live
+        if live is None:
             raise Overloaded(STARTING, retry_after_ms=1_000)
-        return self.services.live
+        if not self.state.link_up and self.state.past_grace():
+            raise Overloaded(OUT_OF_GRACE, retry_after_ms=1_000, code="out_of_grace")
+        return live
+
+    def _inbound(self, scope: Scope, path: str) -> Inbound:
+        headers = dict(reversed(scope["headers"]))  # of a repeated name the first counts
+        if stripped := unknown_headway_headers(headers):
+            self.services.metrics.headers_stripped.inc(stripped)
+        client = scope.get("client")
+        return Inbound(scope["method"], path, headers, b"", client[0] if client else "", mono_ns(), wall_ms())
 
 
 class Watch:
     """Told when the caller goes; see ``pipeline.CallerWatch``."""
 
-    __slots__ = ("on_gone", "task")
+    __slots__ = ("disconnected", "on_gone", "task")
 
     def __init__(self, task: "asyncio.Task[None] | None") -> None:
         self.task = task
+        self.disconnected = False
         self.on_gone: Callable[[], None] | None = None
 
 
 async def _wait_gone(receive: Receive, watch: Watch) -> None:
     message = await receive()
-    if message["type"] == "http.disconnect" and watch.on_gone is not None:
-        watch.on_gone()
+    if message["type"] == "http.disconnect":
+        watch.disconnected = True
+        if watch.on_gone is not None:
+            watch.on_gone()
 
 
 def _normal(path: str) -> str:
@@ -151,15 +169,14 @@ def _normal(path: str) -> str:
     return "/v1" + path
 
 
-def _inbound(scope: Scope, path: str, body: bytes) -> Inbound:
-    headers = dict(reversed(scope["headers"]))  # of a repeated name the first counts
-    client = scope.get("client")
-    return Inbound(scope["method"], path, headers, body, client[0] if client else "", mono_ns(), wall_ms())
+def _dialect_of(scope: Scope, path: str) -> DialectName:
+    """The dialect of an error where the path alone does not say it: Anthropic's clients always name a version."""
+    anthropic = any(name == b"anthropic-version" for name, _ in scope["headers"])
+    return DialectName.ANTHROPIC if anthropic else opaque.dialect_of(path)
 
 
-async def _read(scope: Scope, receive: Receive, path: str, bytes_max: int, cycle: Cycle | None = None) -> Inbound:
+async def _read(inbound: Inbound, receive: Receive, bytes_max: int, cycle: Cycle | None = None) -> Inbound:
     """The whole body. TooLarge before memory is taken for it; BadRequest for an encoded one."""
-    inbound = _inbound(scope, path, b"")
     if inbound.headers.get(b"content-encoding", b"identity") != b"identity":
         raise BadRequest(
             "send the body without content-encoding", status=415, code="unsupported_encoding", param="content-encoding"
@@ -167,21 +184,23 @@ async def _read(scope: Scope, receive: Receive, path: str, bytes_max: int, cycle
     if cycle is not None and not cycle.more_body and not cycle.disconnected:  # it came whole: nothing to wait for
         inbound.body = bytes(cycle.body)
         return _checked_size(inbound, bytes_max)
-    message = await receive()
-    body = message.get("body", b"")
+    message = await _part(receive)
+    inbound.body = message.get("body", b"")
     if message.get("more_body"):
-        parts, size = [body], len(body)
-        while message.get("more_body"):
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise BadRequest("the connection ended inside the body")
+        parts, size = [inbound.body], len(inbound.body)
+        while message.get("more_body") and size <= bytes_max:
+            message = await _part(receive)
             parts.append(message.get("body", b""))
             size += len(parts[-1])
-            if size > bytes_max:
-                break
-        body = b"".join(parts)
-    inbound.body = body
+        inbound.body = b"".join(parts)
     return _checked_size(inbound, bytes_max)
+
+
+async def _part(receive: Receive) -> MutableMapping[str, Any]:
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise BadRequest("the connection ended inside the body")
+    return message
 
 
 def _checked_size(inbound: Inbound, bytes_max: int) -> Inbound:

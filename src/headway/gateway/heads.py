@@ -28,6 +28,8 @@ _PASSED_PREFIXES: Final = (
     "x-should-retry",
     "retry-after",
 )
+_KEPT_BACK: Final = frozenset(("openai-organization", "openai-project", "anthropic-organization-id"))
+"""They name the operator's account at the provider, which is no business of a caller."""
 _RATELIMIT_PREFIXES: Final = ("x-ratelimit-", "anthropic-ratelimit-", "retry-after")
 _RATELIMIT_CHARS_MAX: Final = 2_000
 _REQUEST_IDS: Final = ("x-request-id", "request-id")
@@ -35,6 +37,17 @@ _ID_CHARS_MAX: Final = 200
 JSON_HEADERS: Final = (("accept", "application/json"), ("content-type", "application/json"))
 STREAM_HEADERS: Final = (("accept", "text/event-stream"), ("content-type", "application/json"))
 USER_AGENT: Final = (("user-agent", "headway"),)
+
+
+class MethodNotAllowed(BadRequest):
+    """A known path that takes other methods: 405 with ``Allow``."""
+
+    code = "method_not_allowed"
+    status = 405
+
+    def __init__(self, path: str, allow: tuple[str, ...]) -> None:
+        super().__init__(f"{path} takes {', '.join(allow)}")
+        self.allow = ", ".join(allow)
 
 
 def upstream_headers(
@@ -84,7 +97,7 @@ def read_head(headers: Sequence[tuple[str, str]]) -> Told:
     for name, value in headers:
         if name == "content-type":
             content_type = value
-        elif name.startswith(_PASSED_PREFIXES):
+        elif name.startswith(_PASSED_PREFIXES) and name not in _KEPT_BACK:
             passed.append((name.encode("latin-1"), value.encode("latin-1", "replace")))
             if name in _REQUEST_IDS:
                 request_id = value[:_ID_CHARS_MAX]
@@ -100,6 +113,8 @@ def read_head(headers: Sequence[tuple[str, str]]) -> Told:
 def refusal_headers(error: CallError) -> Headers:
     """Retry-After in both spellings and ``x-should-retry``, so that clients do not multiply our own retries."""
     out: Headers = [(b"content-type", b"application/json"), (b"x-should-retry", b"true" if error.should_retry else b"false")]
+    if isinstance(error, MethodNotAllowed):
+        out.append((b"allow", error.allow.encode()))
     if error.retry_after_ms is not None:
         out.append((b"retry-after-ms", str(error.retry_after_ms).encode()))
         out.append((b"retry-after", str(max(1, -(-error.retry_after_ms // 1000))).encode()))

@@ -24,8 +24,10 @@ _TAKEN: Final = (
 )
 _KNOWN: Final = frozenset([name for name, _ in _TAKEN] + [b"x-headway-deadline-ms"])
 DEADLINE_MS_MAX = 24 * 3600 * 1000
-LOOPBACK: Final = frozenset({"127.0.0.1", "::1", ""})
+LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "::ffff:127.0.0.1", ""})
 """Peers that count as this machine; a Unix socket has no address."""
+_FORWARDED: Final = (b"forwarded", b"x-forwarded-for", b"x-real-ip")
+_KEY_HEADERS: Final = (b"authorization", b"x-api-key", b"api-key")
 
 
 def identify(inbound: Inbound, live: Live, now: WallMs) -> Caller:
@@ -33,7 +35,7 @@ def identify(inbound: Inbound, live: Live, now: WallMs) -> Caller:
     presented = presented_key(inbound.headers)
     if presented.startswith("hw_"):
         caller = _by_key(presented, live, now)
-    elif live.settings.open_access and inbound.peer in LOOPBACK:
+    elif live.settings.open_access and from_this_machine(inbound.peer, inbound.headers):
         caller = Caller(tenant=DEFAULT_TENANT, principal="open", scopes=(f"tenant:{DEFAULT_TENANT}",))
     else:
         verify(None, presented)
@@ -42,25 +44,36 @@ def identify(inbound: Inbound, live: Live, now: WallMs) -> Caller:
             if not presented
             else _WRONG
         )
-    return _with_headers(caller, inbound.headers, live)
+    return _with_headers(caller, inbound.headers)
 
 
 _WRONG: Final = "this key is not known, expired or revoked; `headway keys list` shows the keys there are"
 
 
+def from_this_machine(peer: str, headers: dict[bytes, bytes]) -> bool:
+    """Whether the caller itself is on this machine: a proxy here speaks for others, and says so."""
+    return peer in LOOPBACK and not any(name in headers for name in _FORWARDED)
+
+
 def presented_key(headers: dict[bytes, bytes]) -> str:
-    """The key in ``authorization: Bearer``, ``x-api-key`` or ``api-key``; empty when there is none."""
-    value = headers.get(b"authorization", b"")
-    if value[:7].lower() == b"bearer ":
-        value = value[7:]
-    elif not value:
-        value = headers.get(b"x-api-key") or headers.get(b"api-key") or b""
-    return value.strip().decode("latin-1")
+    """The key in ``authorization: Bearer``, ``x-api-key`` or ``api-key``, one of ours before others; empty when there is none."""
+    first = ""
+    for name in _KEY_HEADERS:
+        value = headers.get(name)
+        if value is None:
+            continue
+        if name == b"authorization" and value[:7].lower() in (b"bearer ", b"bearer"):
+            value = value[7:]
+        key = value.strip().decode("latin-1")
+        if key.startswith("hw_"):
+            return key
+        first = first or key
+    return first
 
 
 def unknown_headway_headers(headers: dict[bytes, bytes]) -> int:
     """How many ``x-headway-*`` headers a caller sent that none of ours reads: ignored and counted."""
-    return sum(1 for name in headers if name.startswith(b"x-headway-") and name not in _KNOWN)
+    return sum([name not in _KNOWN for name in headers if name[:10] == b"x-headway-"])
 
 
 def _by_key(presented: str, live: Live, now: WallMs) -> Caller:
@@ -84,17 +97,12 @@ def _by_key(presented: str, live: Live, now: WallMs) -> Caller:
     )
 
 
-def _with_headers(caller: Caller, headers: dict[bytes, bytes], live: Live) -> Caller:
+def _with_headers(caller: Caller, headers: dict[bytes, bytes]) -> Caller:
     taken: dict[str, str] = {}
     for name, field in _TAKEN:
         value = headers.get(name)
         if value is not None:
-            if not _VALUE.fullmatch(value):
-                raise BadRequest(
-                    f"header {name.decode()} takes 1 to {HEADER_VALUE_CHARS_MAX} letters, digits and . _ : / @ + = -",
-                    param=name.decode(),
-                )
-            taken[field] = value.decode("ascii")
+            taken[field] = _checked(name, value)
     deadline = headers.get(b"x-headway-deadline-ms")
     deadline_ms = None
     if deadline is not None:
@@ -110,3 +118,11 @@ def _with_headers(caller: Caller, headers: dict[bytes, bytes], live: Live) -> Ca
         return caller
     values = {name: getattr(caller, name) for name in Caller.__dataclass_fields__} | taken | {"deadline_ms": deadline_ms}
     return Caller(**values)
+
+
+def _checked(name: bytes, value: bytes) -> str:
+    if not _VALUE.fullmatch(value):
+        raise BadRequest(
+            f"header {name.decode()} takes 1 to {HEADER_VALUE_CHARS_MAX} letters, digits and . _ : / @ + = -", param=name.decode()
+        )
+    return value.decode("ascii")

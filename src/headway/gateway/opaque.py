@@ -53,6 +53,11 @@ def allowed(method: str, path: str) -> bool:
     return _ALLOWED.fullmatch(f"{method} {path}") is not None
 
 
+def methods(path: str) -> tuple[str, ...]:
+    """Those that pass at ``path``; none where nothing does."""
+    return tuple(method for method in ("GET", "POST", "DELETE") if allowed(method, path))
+
+
 def dialect_of(path: str) -> DialectName:
     return DialectName.ANTHROPIC if path.startswith("/v1/messages") else DialectName.OPENAI_CHAT
 

@@ -44,6 +44,8 @@ class CallerWatch(Protocol):
 
     task: "asyncio.Task[None] | None"
     on_gone: Callable[[], None] | None
+    disconnected: bool
+    """The caller went before anybody watched."""
 
 
 class Pipeline:
@@ -62,6 +64,8 @@ class Pipeline:
         watch.on_gone = lambda: flow.interrupt("gone")
         services.in_flight[flow.call] = flow
         services.metrics.submitted.inc()
+        if watch.disconnected:
+            flow.interrupt("gone")
         try:
             await (run or self.run)(flow)
         except CallError as error:

@@ -39,7 +39,7 @@ class CycleReply:
         cycle = self._cycle
         if cycle.flow.write_paused and not cycle.disconnected:
             await cycle.flow.drain()
-        if cycle.disconnected or not data:
+        if cycle.disconnected or not data or self.ended:
             return
         chunk = b"%x\r\n%b\r\n" % (len(data), data)
         if self._head is not None:
