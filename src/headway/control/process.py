@@ -309,6 +309,7 @@ def run(
     """``headway control``. Exit code 0 after a clean stop."""
     state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     logs = setup("control")
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     try:
         asyncio.run(serve(config_path, state_dir, listen=listen, ready=ready))
     finally:

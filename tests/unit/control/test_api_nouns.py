@@ -236,6 +236,17 @@ async def test_readiness_names_what_is_degraded(world):
     assert detail == ["the ledger is away", "gateway gw1 is not connected", "gateway gw2: spool: disk is full"]
 
 
+async def test_a_stranger_learns_that_it_is_degraded_but_not_what(world):
+    world.estate.faults = ["the ledger at db.internal is away"]
+    transport = httpx2.ASGITransport(app=world.app, client=("203.0.113.5", 4_000))
+    async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1:8090") as stranger:
+        found = await stranger.get("/health/ready")
+        assert found.json()["status"] == "degraded"
+        assert "db.internal" not in found.text
+        key = {"authorization": f"Bearer {await world.key()}"}
+        assert "db.internal" in (await stranger.get("/health/ready", headers=key)).text
+
+
 async def test_metrics_of_control_and_each_gateway(world):
     text = (await (await world.bearer()).get("/metrics")).text
     assert "headway_control_watchers 0" in text

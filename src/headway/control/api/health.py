@@ -5,9 +5,11 @@ from fastapi import APIRouter, Depends, Request
 from starlette.responses import PlainTextResponse, Response
 
 from headway.control.access import ANYBODY
-from headway.control.deps import Use, ViewerEverywhere
-from headway.control.errors import JSON
+from headway.control.deps import Deps, Use, ViewerEverywhere
+from headway.control.errors import JSON, Refused
 from headway.control.exposition import merged
+from headway.control.listener import is_loopback
+from headway.control.ports import AWAY
 from headway.control.schema import answer, says
 
 router = APIRouter(tags=["health"])
@@ -18,7 +20,9 @@ class Live(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Ready(msgspec.Struct, frozen=True, kw_only=True):
-    """``status`` is ready or degraded. Degraded is still 200 while control can answer: ``detail`` says what it cannot do."""
+    """``status`` is ready or degraded. Degraded is still 200 while control can answer: ``detail`` says what it cannot do.
+
+    A stranger from another machine is told that, not what: the sentences name hosts and files."""
 
     status: str
     generation: int
@@ -32,8 +36,8 @@ async def live() -> Response:
 
 
 @router.get("/health/ready", dependencies=[Depends(ANYBODY)], **says(Ready))
-async def ready(use: Use) -> Response:
-    """Whether all is well. Open to anybody, for probes: names parts, never contents."""
+async def ready(request: Request, use: Use) -> Response:
+    """Whether all is well. Open to anybody, for probes; the detail is for callers on this machine and those who are signed in."""
     found = use.configuration.generation()
     detail = list(use.health.degraded())
     if found.problem:
@@ -42,7 +46,18 @@ async def ready(use: Use) -> Response:
         if not gateway.connected:
             detail.append(f"gateway {gateway.name} is not connected")
         detail.extend(f"gateway {gateway.name}: {what}" for what in gateway.degraded)
-    return answer(Ready(status="degraded" if detail else "ready", generation=found.number, detail=tuple(detail)))
+    status = "degraded" if detail else "ready"
+    shown = tuple(detail) if not detail or await _may_know(request, use) else ("sign in to see what",)
+    return answer(Ready(status=status, generation=found.number, detail=shown))
+
+
+async def _may_know(request: Request, use: Deps) -> bool:
+    if request.client is not None and is_loopback(request.client.host):
+        return True
+    try:
+        return await use.authenticator.identify(request) is not None
+    except (Refused, *AWAY):
+        return False
 
 
 @router.get("/metrics", response_class=PlainTextResponse)
