@@ -2,6 +2,7 @@
 
 import asyncio
 import tempfile
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from headway.prove.product import Product, Upstream
 from headway.prove.rawhttp import RawAnswer, RawConnection
 
 MODEL_BY_DIALECT = {CHAT: "harbour-chat", RESPONSES: "harbour-responses", MESSAGES: "harbour-messages"}
+PAGE_ROWS = 400
 _PRESETS = {CHAT: ("chat", "openai", "/v1"), RESPONSES: ("responses", "openai", "/v1"), MESSAGES: ("messages", "anthropic", "")}
 _PROVIDER = """
 [providers.{name}]
@@ -82,7 +84,7 @@ class World:
         out: dict[str, dict[str, Any]] = {}
         before = ""
         while True:
-            page = await self.product.api_json(f"/calls?limit=500&origin=any&before={before}")
+            page = await self.product.api_json(f"/calls?limit={PAGE_ROWS}&origin=any&before={before}")
             calls: Any = page["calls"]
             for call in calls:
                 if call.get("fact") is not None:
@@ -94,11 +96,12 @@ class World:
     async def facts_of(self, calls: set[str], *, within_s: float = 20.0) -> dict[str, dict[str, Any]]:
         """Facts once all of ``calls`` are there, or what is there after ``within_s``."""
         found: dict[str, dict[str, Any]] = {}
-        for _ in range(int(within_s / 0.25)):
+        until = time.monotonic() + within_s
+        while time.monotonic() < until:
             found = await self.facts()
             if calls <= found.keys():
                 break
-            await asyncio.sleep(0.25)
+            await asyncio.sleep(0.5)
         return found
 
 
