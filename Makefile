@@ -11,7 +11,6 @@ SERVE := $(VENV)/.serve-installed
 DEV := $(VENV)/.dev-installed
 CLIENTS := .venv-clients/.installed
 MODEL ?= local
-MINUTES ?= 10
 HEADWAY_DATA ?= ../shared/data
 export HEADWAY_DATA
 
@@ -40,12 +39,14 @@ clients: $(DEV) $(CLIENTS) ## Official clients and agent frameworks: equal objec
 edge: $(DEV) ## Streams cut anywhere, budgets at their edge, kills, stores away
 	$(BIN)/python -m headway.prove.edge
 
+soak: MINUTES ?= 10
 soak: $(DEV) ## Streams with disconnects and slow clients for MINUTES; memory, sockets and tasks come back to rest
 	$(BIN)/python -m headway.prove.soak --minutes $(MINUTES)
 
 bench: $(DEV) ## Headway beside nginx and other gateways on one mock upstream; JSON=FILE writes the figures
 	$(BIN)/python benchmarks/gateway/run.py $(if $(JSON),--json $(JSON))
 
+fuzz: MINUTES ?= 5
 fuzz: $(DEV) ## Random requests and streams for MINUTES: no uncaught exception, no reading that differs
 	$(BIN)/python -m headway.prove.fuzz --minutes $(MINUTES)
 
