@@ -11,6 +11,7 @@ from headway.calls.conversation import Answer, DialectName
 from headway.calls.model import Arrived, AttemptStarted, Chunk, Closed, Head, Outcome, Wire
 from headway.estate.reliability.failover import Failure, Tried
 from headway.gateway.dialects.port import Dialect, Seen
+from headway.gateway.engine_hints import with_engine_hints
 from headway.gateway.flow import Flow, PassedError, Track
 from headway.gateway.heads import read_head, retry_after_ms, upstream_headers
 from headway.gateway.live import Target
@@ -18,7 +19,7 @@ from headway.gateway.relay import PassRelay, Relay, TranslateRelay, deltas_of, f
 from headway.gateway.services import Services
 from headway.gateway.upstream import Exchange, UpstreamError, UpstreamPhase, UpstreamRequest
 from headway.gateway.writing import commit, release_all, say
-from headway.kernel.errors import CallError, CannotCarry, DeadlineExceeded, UpstreamFailed
+from headway.kernel.errors import CallError, CannotCarry, DeadlineExceeded, HeadwayError, Overloaded, UpstreamFailed
 from headway.kernel.instants import mono_ns, ms_between, wall_ms
 from headway.kernel.limits import ANSWER_BYTES_MAX
 
@@ -35,13 +36,16 @@ async def try_once(services: Services, flow: Flow, target: Target, number: int) 
     """Never raises for what the upstream does; CallError for what makes every further try useless."""
     track = Track(number, target, mono_ns(), wall_ms())
     flow.tracks.append(track)
-    flow.error = flow.passed_error = None
-    flow.holding = False
-    flow.drop_held()
+    _begin_anew(flow)
     try:
         tried = await _exchange(services, flow, track)
     except UpstreamError as error:
         tried = _failed(flow, track, error)
+    except Unusable as unusable:
+        flow.error = unusable.reason
+        track.outcome, track.error_code = Outcome.REFUSED, unusable.reason.reason
+        track.error_detail = unusable.reason.message[:DETAIL_CHARS_MAX]
+        tried = Tried(failure=Failure.UNUSABLE)
     except asyncio.CancelledError:
         track.outcome = Outcome.EVICTED if flow.interrupted != "gone" else Outcome.CLIENT_GONE
         if flow.interrupted != "withdrawn_retry":
@@ -56,7 +60,7 @@ async def try_once(services: Services, flow: Flow, target: Target, number: int) 
         raise
     finally:
         track.ended = mono_ns()
-    if services.desk.active and tried.failure is not Failure.NONE:
+    if services.desk.active and track.admitted is not None and tried.failure is not Failure.NONE:
         services.desk.tell(Closed(call=flow.call, endpoint=target.endpoint.name, outcome=track.outcome, last=False), mono_ns())
     return tried
 
@@ -64,26 +68,61 @@ async def try_once(services: Services, flow: Flow, target: Target, number: int) 
 async def send_admitted(services: Services, flow: Flow, target: Target) -> Tried:
     """One try of a sub-call, whose parent's policy has already decided that it goes now."""
     track = Track(1, target, mono_ns(), wall_ms())
+    track.admitted = track.started
     flow.tracks.append(track)
     try:
         return await _exchange(services, flow, track, ask=False)
     except UpstreamError as error:
         return _failed(flow, track, error)
+    except Unusable as unusable:
+        track.outcome, track.error_code = Outcome.REFUSED, unusable.reason.reason
+        raise unusable.reason from unusable
+    except asyncio.CancelledError:
+        track.outcome = Outcome.CLIENT_GONE
+        raise
     finally:
         track.ended = mono_ns()
+
+
+class Unusable(HeadwayError):
+    """This target cannot take the call, and nothing was sent: the next may."""
+
+    def __init__(self, reason: CallError) -> None:
+        super().__init__(reason.message)
+        self.reason = reason
+
+
+def _begin_anew(flow: Flow) -> None:
+    """What an earlier attempt left is not this one's: its usage stays with its own track."""
+    flow.error = flow.passed_error = None
+    flow.usage = flow.stop = flow.relay = flow.head = None
+    flow.output_chars = 0
+    flow.lost = ()
+    flow.priority = flow.slot = None
+    if flow.recorded_answer:
+        flow.recorded_answer.clear()
+    flow.holding = False
+    flow.drop_held()
 
 
 async def _exchange(services: Services, flow: Flow, track: Track, *, ask: bool = True) -> Tried:
     target, scan = track.target, flow.scan
     assert scan is not None
     dialect = _dialect_for(flow, target)
-    body = _body(services, flow, target, dialect)
     endpoint = target.endpoint
+    try:
+        body = _body(services, flow, target, dialect)
+        own_headers = endpoint.headers(track.started)
+    except (CannotCarry, Overloaded) as error:
+        raise Unusable(error) from error
+    if ask:
+        await _admit(services, flow, track)
+    body = with_engine_hints(flow, target, body)
     request = UpstreamRequest(
         method="POST",
         url=endpoint.url(services.dialects[dialect].path, target.model),
         headers=upstream_headers(
-            endpoint.headers(track.started),
+            own_headers,
             dialect,
             stream=scan.stream,
             caller=flow.inbound.headers if flow.wire is Wire.BYTES else None,
@@ -92,12 +131,11 @@ async def _exchange(services: Services, flow: Flow, track: Track, *, ask: bool =
         timeouts=endpoint.provider.timeouts,
         remaining_ms=remaining_ms(flow),
     )
-    if ask:
-        await _admit(services, flow, track)
+    track.sent = True
     exchange = await services.upstream.exchange(request)
     try:
         note_head(services, flow, track, exchange)
-        if exchange.status >= 400:
+        if exchange.status >= 300:
             return await _refused(services, flow, track, exchange, services.dialects[dialect])
         if scan.stream and track.told.is_stream:
             relay = _relay(services, flow, dialect)
@@ -202,7 +240,7 @@ def note_head(services: Services, flow: Flow, track: Track, exchange: Exchange) 
     track.status, track.head, track.connected = exchange.status, exchange.head_at, exchange.connected_at
     track.told = told = read_head(exchange.headers)
     track.upstream_request, track.region, track.ratelimit = told.request_id, told.region, told.ratelimit
-    if services.desk.active:
+    if services.desk.active and not flow.parent:
         services.desk.tell(
             Head(call=flow.call, endpoint=track.target.endpoint.name, status=exchange.status, headers=tuple(exchange.headers)),
             exchange.head_at,
@@ -211,21 +249,24 @@ def note_head(services: Services, flow: Flow, track: Track, exchange: Exchange) 
 
 async def _refused(services: Services, flow: Flow, track: Track, exchange: Exchange, dialect: Dialect) -> Tried:
     """The upstream answered with an error status: kept whole within one dialect, retold in the caller's otherwise."""
-    body = await exchange.read(ERROR_BODY_BYTES_MAX)
+    body = track.target.endpoint.without_secrets(await exchange.read(ERROR_BODY_BYTES_MAX))
     headers = list(exchange.headers)
     kind, message = dialect.decode_error(exchange.status, body)
     track.outcome, track.error_code = Outcome.UPSTREAM_ERROR, (kind or f"status_{exchange.status}")[:100]
     track.error_detail = message[:DETAIL_CHARS_MAX]
     track.retry_after_ms = retry_after_ms(headers)
     told = dict(headers).get("x-should-retry")
+    redirected = exchange.status < 400
+    if redirected:
+        message = f"{track.target.name} answered with a redirect ({exchange.status}), which is never followed; correct its base_url"
     flow.error = UpstreamFailed(
         message or f"{track.target.name} answered {exchange.status}",
-        status=exchange.status,
+        status=exchange.status if 400 <= exchange.status < 600 else None,
         code=kind or None,
         retry_after_ms=track.retry_after_ms,
         should_retry=exchange.status in (408, 429, 503, 529) if told is None else told == "true",
     )
-    if flow.wire is Wire.BYTES and body:
+    if flow.wire is Wire.BYTES and body and not redirected:
         content_type = dict(headers).get("content-type", "application/json")
         passed = [(b"content-type", content_type.encode("latin-1", "replace")), *track.told.passed]
         flow.passed_error = PassedError(exchange.status, passed, body)
@@ -236,7 +277,7 @@ async def _refused(services: Services, flow: Flow, track: Track, exchange: Excha
 async def _relay_stream(services: Services, flow: Flow, track: Track, exchange: Exchange, relay: Relay) -> Tried:
     flow.head = (200, STREAM_HEAD + track.told.passed)
     seen, feed = relay.seen, relay.feed
-    watched = services.desk.wants_chunks or flow.recorded_answer is not None
+    watched = (services.desk.wants_chunks and not flow.parent) or flow.recorded_answer is not None
     error: CallError | None = None
     try:
         async for data in exchange.chunks():
@@ -253,6 +294,8 @@ async def _relay_stream(services: Services, flow: Flow, track: Track, exchange: 
                     _tell_chunk(services, flow, relay, out)
                 await say(flow, out)
         tail = b"" if error else relay.finish()
+        if error is None and seen.failed:
+            error = failure_in(seen)
         if error is None and not seen.ended and seen.stop is None:
             error = UpstreamFailed("the provider closed the stream before its end", code="upstream_cut")
     except UpstreamError as broken:
@@ -292,7 +335,7 @@ async def _relay_whole(services: Services, flow: Flow, track: Track, exchange: E
     flow.head = (exchange.status, content + track.told.passed)
     if flow.recorded_answer is not None:
         flow.recorded_answer.append(body)
-    if services.desk.wants_chunks:
+    if services.desk.wants_chunks and not flow.parent:
         services.desk.tell_chunk(Chunk(call=flow.call, events=1, bytes=len(out), usage=seen.usage), mono_ns())
     if flow.holding:
         await say(flow, out)
@@ -332,7 +375,7 @@ def _tell_chunk(services: Services, flow: Flow, relay: Relay, out: bytes) -> Non
     text = relay.text_of(out) if services.desk.wants_text or flow.recorded_answer is not None else ""
     if flow.recorded_answer is not None:
         flow.recorded_answer.append(text.encode())
-    if services.desk.wants_chunks:
+    if services.desk.wants_chunks and not flow.parent:
         services.desk.tell_chunk(
             Chunk(call=flow.call, events=max(1, out.count(b"\n\n")), bytes=len(out), text=text, usage=relay.seen.usage), mono_ns()
         )
@@ -354,6 +397,7 @@ def _failed(flow: Flow, track: Track, error: UpstreamError) -> Tried:
     if isinstance(flow.error, DeadlineExceeded):
         return Tried(failure=Failure.FINAL)
     if not error.sent:
+        track.sent = False
         return Tried(failure=Failure.NOT_SENT)
     return Tried(failure=Failure.NO_ANSWER if error.phase is not UpstreamPhase.BODY else Failure.BROKE_OFF)
 

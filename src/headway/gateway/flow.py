@@ -95,6 +95,15 @@ class Track:
     retry_after_ms: int | None = None
     ratelimit: str = ""
     told: Told = NOTHING_TOLD
+    sent: bool = False
+    """The request may have reached the upstream."""
+
+    @property
+    def consumed(self) -> bool:
+        """Whether the upstream may have worked on it, and so may bill it. One that refused or broke the connection has not."""
+        if not self.sent:
+            return False
+        return self.status < 300 if self.status else self.outcome is not Outcome.UPSTREAM_ERROR
 
     def saw_read(self, now: int) -> None:
         self.chunks += 1
@@ -134,6 +143,8 @@ class Flow:
     reservation: Reservation = NOTHING_RESERVED
     reserved_nano_usd: int = 0
     reserved_tokens: int = 0
+    free: bool = False
+    """The route costs nothing anywhere: files, counting."""
     estimate_tokens: int = 0
     prefix_hashes: tuple[int, ...] = ()
     tracks: list[Track] = field(default_factory=list)
@@ -160,6 +171,8 @@ class Flow:
     # What policies asked for; untouched where none runs.
     admitted: asyncio.Event | None = None
     priority: int | None = None
+    slot: int | None = None
+    """Shared with sub-calls; see ``engine_hints``."""
     holding: bool = False
     held: list[bytes] = field(default_factory=list)
     outbox: list[bytes] = field(default_factory=list)

@@ -20,8 +20,12 @@ from headway.ledger.model import KeyRecord
 from headway.link.messages import Snapshot
 
 NEAR_NAMES_MAX = 3
+NEAR_NAMES_LOOKED_AT_MAX = 500
+"""Names compared with an unknown one, features first: a comparison costs tens of microseconds on the loop."""
+SECRET_CHARS_SCRUBBED_MIN = 8
 SECRET_FRESH_NS = 1 * NS_PER_S
 """How long resolved provider headers are used before their references are looked at again."""
+NAME_CHARS_COMPARED_MAX = 200
 MODEL_NAME_SAFE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,199}")
 """What may become part of an upstream URL or header; other names pass in bodies only, where JSON quotes them."""
 DEFAULT_TENANT = "default"
@@ -41,6 +45,7 @@ class Endpoint:
     _secrets: Secrets
     _headers: tuple[tuple[str, str], ...] = ()
     _headers_until: MonoNs = MonoNs(0)
+    _secret_values: tuple[bytes, ...] = ()
     _urls: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def url(self, path: str, model: str) -> str:
@@ -58,11 +63,20 @@ class Endpoint:
         if now >= self._headers_until:
             try:
                 own = tuple((n.lower(), self._secrets.resolve_or_literal(v)) for n, v in self.provider.headers.items())
-                self._headers = key_headers(self.provider, self._secrets.resolve(self.provider.key)) + own
+                key = self._secrets.resolve(self.provider.key)
+                self._headers = key_headers(self.provider, key) + own
+                hidden = (key, *(v for (_, v), told in zip(own, self.provider.headers.values(), strict=True) if v != told))
+                self._secret_values = tuple(v.encode() for v in hidden if len(v) >= SECRET_CHARS_SCRUBBED_MIN)
             except ConfigError as problem:
                 raise Overloaded(f"provider {self.provider_name} cannot be used: {problem}", should_retry=False) from problem
             self._headers_until = MonoNs(now + SECRET_FRESH_NS)
         return self._headers
+
+    def without_secrets(self, data: bytes) -> bytes:
+        """``data`` without the keys that this endpoint was sent: some providers repeat a wrong one in their refusal."""
+        for value in self._secret_values:
+            data = data.replace(value, b"[redacted]")
+        return data
 
 
 @dataclass(slots=True, frozen=True)
@@ -126,7 +140,7 @@ class Live:
             return found
         target = self._direct_target(model)
         if target is None:
-            near = difflib.get_close_matches(model, self.callable_names(), NEAR_NAMES_MAX)
+            near = self._near(model)
             raise UnknownModel(
                 f"no model named {model[:200]!r}"
                 + (f"; near: {', '.join(near)}" if near else "; GET /v1/models lists what can be called"),
@@ -151,6 +165,12 @@ class Live:
             for model in provider.models or self.listed.get(name, ())
         )
         return [*self._routes, *direct]
+
+    def _near(self, model: str) -> list[str]:
+        if len(model) > NAME_CHARS_COMPARED_MAX:
+            return []
+        names = [n for n in self.callable_names() if abs(len(n) - len(model)) <= len(model)]
+        return difflib.get_close_matches(model, names[:NEAR_NAMES_LOOKED_AT_MAX], NEAR_NAMES_MAX)
 
     def _feature_route(self, name: str, feature: Feature) -> Route:
         groups = []

@@ -152,7 +152,13 @@ class Pipeline:
         if not targets:
             raise Overloaded(f"feature {flow.route.feature!r} has no target that is configured", should_retry=False)
         retries_max = targets[0].endpoint.provider.retries_max
-        plan = attempts(len(targets), retries_max=retries_max, budget=self.services.retry_budget, jitter=random.random())
+        plan = attempts(
+            len(targets),
+            retries_max=retries_max,
+            budget=self.services.retry_budget,
+            jitter=random.random(),
+            providers=[t.endpoint.provider_name for t in targets] if len(targets) > 1 else None,
+        )
         try:
             step = next(plan)
             while True:
@@ -175,19 +181,26 @@ class Pipeline:
         """Nothing more will be tried: the answer is out, or the caller is told why there is none."""
         if last.failure is Failure.NONE:
             return
+        retried = len(flow.tracks) > 1  # then the client need not: its retries would multiply ours
         if flow.passed_error is not None and not flow.committed:
             passed = flow.passed_error
             flow.status = passed.status
             flow.outcome = flow.outcome or Outcome.UPSTREAM_ERROR
-            await flow.reply.start(passed.status, passed.headers + own_headers(flow))
+            headers = passed.headers
+            if retried:
+                headers = [*(h for h in headers if h[0] != b"x-should-retry"), (b"x-should-retry", b"false")]
+            await flow.reply.start(passed.status, headers + own_headers(flow))
             await flow.reply.end(passed.body)
             return
-        raise flow.error or UpstreamFailed("no provider answered")
+        error = flow.error or UpstreamFailed("no provider answered")
+        if retried:
+            error.should_retry = False
+        raise error
 
     async def refuse(self, flow: Flow, error: CallError) -> None:
         """The dialect's error: a whole answer while nothing was committed, else the event that ends the stream."""
         if flow.outcome is None:
-            flow.outcome = _outcome_of(error, sent=bool(flow.tracks))
+            flow.outcome = _outcome_of(error, flow)
         try:
             if flow.committed:
                 await self.break_off(flow, error)
@@ -265,9 +278,11 @@ class Pipeline:
             self.services.desk.forget(flow)
 
 
-def _outcome_of(error: CallError, *, sent: bool) -> Outcome:
+def _outcome_of(error: CallError, flow: Flow) -> Outcome:
+    if isinstance(error, UpstreamFailed) and flow.tracks:
+        late = flow.tracks[-1].outcome is Outcome.TIMEOUT and not flow.committed
+        return Outcome.TIMEOUT if late else Outcome.UPSTREAM_ERROR
+    sent = any(track.sent for track in flow.tracks)
     if isinstance(error, DeadlineExceeded):
         return Outcome.TIMEOUT if sent else Outcome.REFUSED
-    if isinstance(error, UpstreamFailed) and sent:
-        return Outcome.UPSTREAM_ERROR
     return Outcome.EVICTED if sent else Outcome.REFUSED

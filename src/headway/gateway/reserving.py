@@ -73,9 +73,11 @@ def output_tokens_upper(flow: Flow) -> int:
 
 def _refusal(flow: Flow, purse: Purse) -> CallError:
     name, tenant = purse.scope.budget, flow.caller.tenant
-    if purse.away or not purse.refused:
-        why = purse.refused or "control has not answered"
+    if purse.away:
         return Overloaded(
-            f"no room in the budget {name} of {tenant} could be had: {why}", retry_after_ms=AWAY_RETRY_AFTER_MS, code="budget_unavailable"
+            f"no room in the budget {name} of {tenant} could be had: {purse.refused}",
+            retry_after_ms=AWAY_RETRY_AFTER_MS,
+            code="budget_unavailable",
         )
-    return BudgetExhausted(f"the budget {name} of {tenant} cannot cover this call ({purse.refused})", retry_after_ms=purse.resets_in_ms)
+    why = purse.refused or "control has not answered"
+    return BudgetExhausted(f"the budget {name} of {tenant} cannot cover this call ({why})", retry_after_ms=purse.resets_in_ms)

@@ -76,6 +76,8 @@ CLIENT_GONE_CLOSE_MS = 100
 RETRIES_PER_CALL_MAX = 4
 RETRY_SHARE_MAX = 0.2
 RETRY_BURST = 10
+ENGINE_SLOTS_MAX = 1_024
+"""Slots that an engine of one's own may be said to have."""
 
 # Facts. Over it a row is shed and counted; the call goes on.
 SPOOL_FLUSH_MS = 200

@@ -2,18 +2,20 @@
 
 One body, driven by the gateway, by replays and by tests. Rules:
 
-    nothing sent (connect failed)          same target again, then the next
+    nothing sent (connect failed)          the next target; the same again when there is no other
+    unusable (no key, cannot carry it)     the next target only
     refused by status 408/409/429/5xx      the next target; the same again when there is no other, honouring Retry-After
     sent, no answer (first byte timed out) the next target only: the first may still be working, and the same one would pay twice
     answer begun but nothing committed     the next target (an error event came first, or the stream broke before any text)
     committed                              never: the caller has seen a part of an answer
     other statuses (400, 401, 404, ...)    never: another provider would be asked the same wrong thing
 
-Every attempt after the first draws on one retry budget for the whole gateway, so that an upstream in full failure sees at most
-``1 + RETRY_SHARE_MAX`` times the offered load (the idea is Finagle's RetryBudget).
+Every further attempt at one provider, its replicas included, draws on one retry budget for the whole gateway, so that an upstream in full
+failure sees at most ``1 + RETRY_SHARE_MAX`` times the offered load (the idea is Finagle's RetryBudget). Going on to another provider
+costs nothing: it sees each call once, and a provider that is down must not take those with it that another could serve.
 """
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from enum import StrEnum
 
 import msgspec
@@ -31,6 +33,8 @@ RETRY_STATUSES = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 class Failure(StrEnum):
     NONE = "none"
     NOT_SENT = "not_sent"
+    UNUSABLE = "unusable"
+    """This target cannot take the call, whatever is tried: its key is missing, or its dialect lacks what a strict feature needs."""
     STATUS = "status"
     NO_ANSWER = "no_answer"
     BROKE_OFF = "broke_off"
@@ -91,32 +95,55 @@ def attempts(
     retries_max: int,
     budget: Budget,
     jitter: float,
+    providers: Sequence[str] | None = None,
 ) -> Generator[Attempt | Wait, tuple[Tried, MonoNs] | None, Tried]:
     """Yield what to do next until an attempt succeeds or nothing may follow; return the last ``Tried``.
 
-    ``targets`` is how many endpoints serve the route in order; ``jitter`` in [0, 1) spreads the waits of callers that failed together.
+    ``targets`` is how many endpoints serve the route in order, ``providers`` whose each is (None: all of different ones). ``retries_max`` bounds
+    further attempts at one provider, RETRIES_PER_CALL_MAX all of them. ``jitter`` in [0, 1) spreads the waits of callers that failed together.
     """
     budget.earn()
-    target, number, waits = 0, 1, 0
+    target, number, waits, retries = 0, 1, 0, 0
     last = Tried(failure=Failure.FINAL)
     while True:
         sent = yield Attempt(target=target, number=number)
         if sent is None:
             raise ValueError("the outcome of an attempt must be sent back")
         last, now = sent
-        if not _may_follow(last) or number > min(retries_max, RETRIES_PER_CALL_MAX):
+        if not _may_follow(last) or number > RETRIES_PER_CALL_MAX:
             return last
-        onward = target + 1 < targets
-        if not onward and last.failure in (Failure.NO_ANSWER, Failure.BROKE_OFF):
+        after = _next_of_another(target, targets, providers)
+        onward = target + 1 if target + 1 < targets else None
+        if last.failure in ONLY_ELSEWHERE and onward is None:
             return last
-        wait_ms = 0.0 if onward else _wait_ms(last, waits, jitter)
-        if wait_ms > RETRY_AFTER_HONOURED_MS_MAX or not budget.spend(now):
-            return last
+        wait_ms = 0.0 if onward is not None else _wait_ms(last, waits, jitter)
+        elsewhere = onward is not None and onward == after
+        if not elsewhere:  # the same provider again, if it may be asked again at all
+            nothing_sent = last.failure is Failure.UNUSABLE
+            may = retries < retries_max and wait_ms <= RETRY_AFTER_HONOURED_MS_MAX and (nothing_sent or budget.spend(now))
+            if not may and after is None:
+                return last
+            if may:
+                retries += 1
+            else:
+                onward, wait_ms, elsewhere = after, 0.0, True
+        if elsewhere:
+            retries = 0
         if wait_ms:
             waits += 1
             yield Wait(ms=wait_ms)
-        target = target + 1 if onward else target
+        target = target if onward is None else onward
         number += 1
+
+
+ONLY_ELSEWHERE = frozenset({Failure.NO_ANSWER, Failure.BROKE_OFF, Failure.UNUSABLE})
+
+
+def _next_of_another(target: int, targets: int, providers: Sequence[str] | None) -> int | None:
+    """The next target of another provider; None when there is none."""
+    if providers is None:
+        return target + 1 if target + 1 < targets else None
+    return next((i for i in range(target + 1, targets) if providers[i] != providers[target]), None)
 
 
 def _may_follow(tried: Tried) -> bool:
