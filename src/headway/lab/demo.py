@@ -78,8 +78,8 @@ class Demo:
         try:
             loaded = self._configure()
             self._start(loaded)
-            gateway = reach(loaded.settings.gateway.listen)
-            if not self._stopping and self._wait_ready(gateway):
+            gateway, control = reach(loaded.settings.gateway.listen), reach(loaded.settings.control.listen)
+            if not self._stopping and self._wait_ready(gateway, control):
                 first_calls(gateway, FEATURE, self._say)
             while not self._over():
                 self._tend_model(loaded)
@@ -149,10 +149,12 @@ class Demo:
             [sys.executable, *words], stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
         )
 
-    def _wait_ready(self, gateway: str) -> bool:
+    def _wait_ready(self, gateway: str, control: str) -> bool:
+        """Until a call is answered and the board is there, so that their addresses stand above the calls."""
         until = time.monotonic() + _READY_S
         while time.monotonic() < until and not self._over():
-            if healthy(gateway, "/health/live") and one_call(gateway, FEATURE).status == 200:
+            if all(healthy(url, "/health/live") for url in (gateway, control)) and one_call(gateway, FEATURE).status == 200:
+                time.sleep(2 * _POLL_S)
                 return True
             time.sleep(_POLL_S)
         return False
