@@ -166,6 +166,7 @@ def walk(cls: type[errors.CallError]) -> Iterator[type[errors.CallError]]:
 FIXES = {
     "internal": "a fault of Headway: the gateway's log has it under the call's id",
     "bad_request": "correct the request; the message and `param` name the place",
+    "method_not_allowed": "use a method that `allow` names",
     "unauthorized": "send a key that `headway keys list` shows as active",
     "forbidden": "use a key of a tenant, and for a feature, that may",
     "not_found": "correct the path; `/v1/models` lists what is callable",
