@@ -119,9 +119,9 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Fixed headers sent with each call; values may be secret references."""
     timeouts: Timeouts = Timeouts()
     retries_max: int = 2
+    """Further tries of one call at this provider, within the retry budget of all calls."""
     slots: int = 0
     """llama.cpp's number of parallel slots (``-np``): pieces of one prompt then keep to one slot. 0 leaves the choice to the engine."""
-    """Further tries of one call at this provider, within the retry budget of all calls."""
     files_tenant: str = ""
     """The one tenant that may use this provider's file routes: its account knows no tenants."""
     price_as: str = ""

@@ -13,7 +13,7 @@ import msgspec
 from headway.calls.conversation import DialectName
 from headway.gateway import opaque
 from headway.gateway.flow import Inbound, Reply
-from headway.gateway.heads import MethodNotAllowed, refusal_headers
+from headway.gateway.heads import refusal_headers
 from headway.gateway.identify import from_this_machine, identify, unknown_headway_headers
 from headway.gateway.listener_cycle import Cycle
 from headway.gateway.listing import feedback, list_models
@@ -22,7 +22,7 @@ from headway.gateway.pipeline import Pipeline, Run
 from headway.gateway.replies import EndableReply, Send, reply_on
 from headway.gateway.services import Services
 from headway.gateway.state import GatewayState
-from headway.kernel.errors import BadRequest, CallError, NotFound, Overloaded, TooLarge
+from headway.kernel.errors import BadRequest, CallError, MethodNotAllowed, NotFound, Overloaded, TooLarge
 from headway.kernel.instants import mono_ns, wall_ms
 
 Scope = MutableMapping[str, Any]

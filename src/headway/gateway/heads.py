@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from headway.calls.conversation import DialectName
-from headway.kernel.errors import BadRequest, CallError
+from headway.kernel.errors import BadRequest, CallError, MethodNotAllowed
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -37,17 +37,6 @@ _ID_CHARS_MAX: Final = 200
 JSON_HEADERS: Final = (("accept", "application/json"), ("content-type", "application/json"))
 STREAM_HEADERS: Final = (("accept", "text/event-stream"), ("content-type", "application/json"))
 USER_AGENT: Final = (("user-agent", "headway"),)
-
-
-class MethodNotAllowed(BadRequest):
-    """A known path that takes other methods: 405 with ``Allow``."""
-
-    code = "method_not_allowed"
-    status = 405
-
-    def __init__(self, path: str, allow: tuple[str, ...]) -> None:
-        super().__init__(f"{path} takes {', '.join(allow)}")
-        self.allow = ", ".join(allow)
 
 
 def upstream_headers(

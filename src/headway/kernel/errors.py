@@ -4,6 +4,7 @@ HeadwayError
 ├── ConfigError                what the operator wrote; carries file, line and the nearest right key
 └── CallError                  what a caller of the data plane gets, rendered in its own dialect
     ├── BadRequest             400  the body or a header cannot be used
+    │   └── MethodNotAllowed   405  a known path that takes other methods
     ├── Unauthorized           401
     ├── Forbidden              403
     ├── UnknownModel           404  lists near names
@@ -70,6 +71,17 @@ class BadRequest(CallError):
     status = 400
     openai_type = "invalid_request_error"
     anthropic_type = "invalid_request_error"
+
+
+class MethodNotAllowed(BadRequest):
+    """A known path that takes other methods: 405 with ``Allow``."""
+
+    code = "method_not_allowed"
+    status = 405
+
+    def __init__(self, path: str, allow: tuple[str, ...]) -> None:
+        super().__init__(f"{path} takes {', '.join(allow)}")
+        self.allow = ", ".join(allow)
 
 
 class Unauthorized(CallError):
