@@ -46,6 +46,13 @@ class Outcome(StrEnum):
     INTERNAL = "internal"
 
 
+FAILED = frozenset({Outcome.EVICTED, Outcome.UPSTREAM_ERROR, Outcome.INCOMPLETE, Outcome.TIMEOUT, Outcome.INTERNAL})
+"""Outcomes of calls that wanted an answer and got none or a part, by no doing of their caller: what an error rate counts.
+
+Refused calls were told why at once (a key, a budget, a name), and callers that went away wanted no more.
+"""
+
+
 class Wire(StrEnum):
     """What passes between caller and target."""
 

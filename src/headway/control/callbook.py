@@ -2,7 +2,7 @@
 
 import msgspec
 
-from headway.calls.model import Outcome
+from headway.calls.model import FAILED, Outcome
 from headway.control.access import Who
 from headway.control.errors import Refused
 from headway.control.live import LiveCall, LiveFeed, Wanted
@@ -59,7 +59,7 @@ def wanted(where: CallFilter, who: Who) -> Wanted:
 def _in_state(call: LiveCall, state: str) -> bool:
     if call.fact is None:
         return call.state == state
-    return call.fact.outcome == state or (state == "failed" and call.fact.outcome != Outcome.DONE)
+    return call.fact.outcome == state or (state == "failed" and call.fact.outcome in FAILED)
 
 
 def checked(where: CallFilter, who: Who) -> CallFilter:

@@ -20,7 +20,7 @@ class CallQuery(msgspec.Struct, frozen=True, kw_only=True):
     tenant: str = ""
     feature: str = ""
     outcome: str = ""
-    """An outcome, or ``failed``: ended otherwise than done."""
+    """An outcome, or ``failed``: any of ``calls.model.FAILED``."""
     model: str = ""
     """Matches requested, routed or answered, in part, in any case."""
     origin: str = "client"

@@ -11,10 +11,10 @@ import ibis
 import ibis.expr.types as ir
 from ibis.expr.operations import UnboundTable
 
+from headway.calls.model import FAILED as FAILED_OUTCOMES
 from headway.facts.answers import ANY, FAILED, CallQuery
 from headway.facts.columns import TABLES, Kind
 
-DONE = "done"
 REFUSED = "refused"
 CLIENT = "client"
 _DAY_MS = 24 * 3600 * 1000
@@ -109,7 +109,7 @@ def _named(kept: ir.Table, by: str) -> ir.Table:
 def _sums(rows: ir.Table) -> dict[str, ir.Value]:
     return {
         "calls": rows.count(),
-        "failed": (rows.outcome != DONE).cast("int64").sum().cast("int64"),
+        "failed": rows.outcome.isin(sorted(FAILED_OUTCOMES)).cast("int64").sum().cast("int64"),
         "cost_nano_usd": rows.cost_nano_usd.sum().coalesce(0).cast("int64"),
         "cost_unknown": (rows.cost_nano_usd.isnull() & (rows.outcome != REFUSED)).cast("int64").sum().cast("int64"),
         "input_tokens": rows.input_tokens.sum().coalesce(0).cast("int64"),
@@ -150,7 +150,7 @@ def _matching(where: CallQuery) -> ir.Table:
     if where.origin != ANY:
         tests.append(found.origin == (where.origin or CLIENT))
     if where.outcome:
-        tests.append(found.outcome != DONE if where.outcome == FAILED else found.outcome == where.outcome)
+        tests.append(found.outcome.isin(sorted(FAILED_OUTCOMES)) if where.outcome == FAILED else found.outcome == where.outcome)
     if where.model:
         part = where.model.lower()
         names = (found.requested, found.routed, found.answered)

@@ -9,6 +9,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from headway.calls.model import FAILED
 from headway.calls.pricing import PriceRow
 from headway.control.app import ControlApp, build
 from headway.control.auth import Authenticator
@@ -86,7 +87,7 @@ def group(name: str, facts: Sequence[CallFact]) -> Group:
     return Group(
         name=name,
         calls=len(facts),
-        failed=sum(f.outcome != "done" for f in facts),
+        failed=sum(f.outcome in FAILED for f in facts),
         first_token_p50=figure,
         first_token_p99=figure,
         cost_nano_usd=sum(f.cost_nano_usd or 0 for f in facts),
