@@ -137,9 +137,7 @@ def test_an_untouched_page_is_valid() -> None:
 
 
 @settings(max_examples=100, deadline=None)
-@given(
-    st.lists(st.tuples(st.text(max_size=20), st.text(max_size=20), st.floats(allow_nan=False)), max_size=20)
-)
+@given(st.lists(st.tuples(st.text(max_size=20), st.text(max_size=20), st.floats(allow_nan=False)), max_size=20))
 def test_any_label_value_survives(rows: list[tuple[str, str, float]]) -> None:
     registry = Registry()
     gauge = registry.gauge("a_gauge", 'help with \\ and\nline and "quotes"', ("one",), ("two",))
