@@ -1,6 +1,7 @@
 """What the subjects share: one writer, a few readers, the audit entry beside each change, counters that move with a lock."""
 
 import asyncio
+import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -10,7 +11,7 @@ from sqlalchemy import Connection, Engine, insert, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from headway.kernel.ids import new_id
-from headway.kernel.instants import WallMs
+from headway.kernel.instants import WallMs, mono_ns
 from headway.kernel.limits import LEDGER_READERS, LEDGER_READS_WAITING_MAX
 from headway.ledger import schema
 from headway.ledger.port import LedgerBusy, LedgerUnavailable
@@ -66,7 +67,8 @@ def struct(row: Mapping[Any, Any], kind: type[T], *, without: tuple[str, ...] = 
 def note(connection: Connection, *, actor: str, action: str, subject: str, now: WallMs, **detail: str) -> None:
     """The audit entry of a change, in its transaction."""
     row: dict[str, Any] = {
-        "id": new_id("aud", now),
+        # Two changes in one millisecond keep their order: what would be random is the monotonic clock of this process.
+        "id": new_id("aud", now, mono_ns().to_bytes(8, "big") + os.urandom(2)),
         "at_wall_ms": now,
         "actor": actor,
         "action": action,
