@@ -87,6 +87,7 @@ class Pipeline:
             watch.on_gone = None  # or flow, reply and watch would keep each other alive until the collector comes
             services.in_flight.pop(flow.call, None)
             self.close(flow)
+            _untie(flow.error)
 
     async def run(self, flow: Flow) -> None:
         services = self.services
@@ -276,6 +277,13 @@ class Pipeline:
                 mono_ns(),
             )
             self.services.desk.forget(flow)
+
+
+def _untie(error: CallError | None) -> None:
+    """A traceback holds frames, frames hold the flow and its body, and the flow holds the error: in a ring they wait for the collector,
+    which seldom comes, and refused bodies would pile up."""
+    if error is not None:
+        error.__traceback__ = error.__context__ = error.__cause__ = None
 
 
 def _outcome_of(error: CallError, flow: Flow) -> Outcome:
