@@ -3,6 +3,7 @@
 The same keys, budgets and facts as every call; one attempt, since nothing is known of what may be repeated.
 """
 
+import asyncio
 import re
 from typing import Final
 
@@ -12,15 +13,16 @@ from headway.calls.conversation import DialectName, Usage
 from headway.calls.model import Outcome, Wire
 from headway.gateway.attempt import note_head, remaining_ms, upstream_call_error
 from headway.gateway.dialects.port import Scan
-from headway.gateway.dialects.scan import dump, read_str, replace, spans, splice
+from headway.gateway.dialects.scan import dump, read_bool, read_int, read_str, replace, spans, splice
 from headway.gateway.flow import Flow, Track
+from headway.gateway.forms import form_model
 from headway.gateway.heads import caller_headers
 from headway.gateway.live import Live, Target
 from headway.gateway.services import Services
-from headway.gateway.upstream import UpstreamError, UpstreamRequest
+from headway.gateway.upstream import Exchange, UpstreamError, UpstreamRequest
 from headway.gateway.writing import commit
-from headway.kernel.errors import BadRequest, Forbidden, NotFound
-from headway.kernel.instants import mono_ns, wall_ms
+from headway.kernel.errors import BadRequest, CallError, Forbidden, NotFound, UpstreamFailed
+from headway.kernel.instants import MonoNs, mono_ns, wall_ms
 from headway.kernel.limits import ANSWER_BYTES_MAX
 
 _FILE: Final = r"[A-Za-z0-9_-]{1,100}"
@@ -29,9 +31,12 @@ _ALLOWED: Final = re.compile(
     r"|messages/count_tokens|files)"
     rf"|GET /v1/files(/{_FILE}(/content)?)?|DELETE /v1/files/{_FILE}"
 )
-_MULTIPART_MODEL: Final = re.compile(rb'name="model"\r\n(?:[^\r\n]+\r\n)*\r\n([^\r\n]{1,200})\r\n')
+FORM_MODEL: Final = "\0form model"
+"""Under this no JSON key can be: where a form's model lies."""
 _CONTENT_TYPE: Final = re.compile(rb"[A-Za-z0-9/+.-]{1,100}(; ?(boundary|charset)=\"?[A-Za-z0-9'()+_,./:=? -]{1,100}\"?)?")
-MULTIPART_HEAD_BYTES: Final = 64 * 1024
+_FREE: Final = re.compile(r"/v1/(files(/.*)?|messages/count_tokens|moderations)")
+COMPLETION_TOKENS_UNSTATED: Final = 16
+"""What the old completions route answers at most when no maximum is named, by its documentation."""
 
 
 class _CountedUsage(msgspec.Struct):
@@ -58,6 +63,11 @@ def methods(path: str) -> tuple[str, ...]:
     return tuple(method for method in ("GET", "POST", "DELETE") if allowed(method, path))
 
 
+def costs_nothing(path: str) -> bool:
+    """Routes that no provider bills."""
+    return _FREE.fullmatch(path) is not None
+
+
 def dialect_of(path: str) -> DialectName:
     return DialectName.ANTHROPIC if path.startswith("/v1/messages") else DialectName.OPENAI_CHAT
 
@@ -66,14 +76,21 @@ def read_request(flow: Flow) -> None:
     """Scan for the model where the body names one; the rest stays unread."""
     body, content_type = flow.inbound.body, flow.inbound.headers.get(b"content-type", b"")
     flow.wire = Wire.OPAQUE
-    model, found = "", {}
     if content_type.startswith(b"multipart/form-data"):
-        form = _MULTIPART_MODEL.search(body[:MULTIPART_HEAD_BYTES]) or _MULTIPART_MODEL.search(body[-MULTIPART_HEAD_BYTES:])
-        model = form.group(1).decode("utf-8", "replace") if form else ""
-    elif body:
-        found = spans(body)
-        model = read_str(body, found, "model") or ""
-    flow.scan = Scan(model=model, stream=False, max_tokens=0, spans=found, prompt_bytes=len(body))
+        # Bytes of a file say nothing of tokens: they are in no estimate.
+        form = form_model(body, content_type)
+        flow.scan = Scan(model=form.name, stream=False, max_tokens=0, spans={FORM_MODEL: (form.start, form.end)}, prompt_bytes=0)
+        return
+    found = spans(body) if body else {}
+    completes = flow.inbound.path == "/v1/completions"
+    max_tokens = read_int(body, found, "max_tokens", least=0) if completes else 0
+    flow.scan = Scan(
+        model=read_str(body, found, "model") or "",
+        stream=completes and read_bool(body, found, "stream"),
+        max_tokens=COMPLETION_TOKENS_UNSTATED if max_tokens is None else max_tokens,
+        spans=found,
+        prompt_bytes=len(body),
+    )
 
 
 def file_target(flow: Flow) -> Target:
@@ -98,52 +115,69 @@ def check_served(live: Live, target: Target, path: str) -> None:
 
 async def send(services: Services, flow: Flow, target: Target) -> None:
     """One exchange, streamed through as it comes."""
-    scan = flow.scan
-    assert scan is not None
-    track = Track(1, target, mono_ns(), wall_ms())
-    track.admitted = track.started
-    flow.tracks.append(track)
+    started = mono_ns()
     request = UpstreamRequest(
         method=flow.inbound.method,
         url=target.endpoint.url(flow.inbound.path, target.model),
-        headers=_headers(flow, target, track),
+        headers=_headers(flow, target, started),
         body=_body(flow, target),
         timeouts=target.endpoint.provider.timeouts,
         remaining_ms=remaining_ms(flow),
     )
+    track = Track(1, target, started, wall_ms(), admitted=started, sent=True)
+    flow.tracks.append(track)
     try:
         exchange = await services.upstream.exchange(request)
         try:
             note_head(services, flow, track, exchange)
-            content_type = track.told.content_type or "application/octet-stream"
-            head = [(b"content-type", content_type.encode("latin-1", "replace")), *track.told.passed]
-            if content_type.startswith("application/json"):
-                body = await exchange.read(ANSWER_BYTES_MAX)
-                _note_usage(flow, track, body)
-                await commit(flow, exchange.status, head)
-                flow.answer_bytes = len(body)
-                flow.outcome = Outcome.DONE if exchange.status < 400 else Outcome.UPSTREAM_ERROR
-                await flow.reply.end(body)
-            else:
-                await commit(flow, exchange.status, head)
-                async for data in exchange.chunks():
-                    track.first_token = track.first_token or mono_ns()
-                    flow.answer_bytes += len(data)
-                    await flow.reply.send(data)
-                flow.outcome = Outcome.DONE if exchange.status < 400 else Outcome.UPSTREAM_ERROR
-                await flow.reply.end()
+            await _pass(flow, track, exchange)
         finally:
             await exchange.close()
     except UpstreamError as error:
-        track.outcome, track.error_detail = Outcome.UPSTREAM_ERROR, str(error)[:500]
+        track.sent = error.sent
+        track.outcome = Outcome.TIMEOUT if error.timed_out else Outcome.UPSTREAM_ERROR
+        track.error_code, track.error_detail = f"{error.phase}{'_timeout' if error.timed_out else ''}", str(error)[:500]
         raise upstream_call_error(flow, error) from error
+    except asyncio.CancelledError:
+        track.outcome = Outcome.CLIENT_GONE if flow.interrupted == "gone" else Outcome.EVICTED
+        raise
+    except CallError as error:
+        track.outcome, track.error_code = Outcome.UPSTREAM_ERROR, error.reason
+        raise
     finally:
         track.ended = mono_ns()
         track.outcome = flow.outcome or track.outcome
 
 
-def _headers(flow: Flow, target: Target, track: Track) -> tuple[tuple[str, str], ...]:
-    own = target.endpoint.headers(track.started)
+async def _pass(flow: Flow, track: Track, exchange: Exchange) -> None:
+    """JSON and refusals whole, since something is read or blanked in them; everything else as it comes."""
+    status, target = exchange.status, track.target
+    if 300 <= status < 400:
+        raise UpstreamFailed(f"{target.name} answered with a redirect ({status}), which is never followed; correct its base_url")
+    content_type = track.told.content_type or "application/octet-stream"
+    head = [(b"content-type", content_type.encode("latin-1", "replace")), *track.told.passed]
+    if status >= 400 or content_type.startswith("application/json"):
+        body = await exchange.read(ANSWER_BYTES_MAX)
+        if status >= 400:
+            body = target.endpoint.without_secrets(body)
+        else:
+            _note_usage(flow, track, body)
+        await commit(flow, status, head)
+        flow.answer_bytes = len(body)
+        flow.outcome = Outcome.DONE if status < 400 else Outcome.UPSTREAM_ERROR
+        await flow.reply.end(body)
+        return
+    await commit(flow, status, head)
+    async for data in exchange.chunks():
+        track.first_token = track.first_token or mono_ns()
+        flow.answer_bytes += len(data)
+        await flow.reply.send(data)
+    flow.outcome = Outcome.DONE
+    await flow.reply.end()
+
+
+def _headers(flow: Flow, target: Target, now: MonoNs) -> tuple[tuple[str, str], ...]:
+    own = target.endpoint.headers(now)
     content_type = flow.inbound.headers.get(b"content-type", b"application/json")
     if not _CONTENT_TYPE.fullmatch(content_type):
         raise BadRequest("header content-type holds characters that it cannot hold", param="content-type")
@@ -158,11 +192,8 @@ def _body(flow: Flow, target: Target) -> bytes:
     assert scan is not None
     if "model" in scan.spans and target.model != scan.model:
         return splice(flow.inbound.body, [replace(scan.spans, "model", dump(target.model))])
-    if not scan.spans and scan.model and target.model != scan.model:
-        raise BadRequest(
-            f"in a form the model is passed on as it is: write {target.model!r}, the provider's own name, with its provider before it",
-            param="model",
-        )
+    if FORM_MODEL in scan.spans and scan.model and target.model != scan.model:
+        return splice(flow.inbound.body, [replace(scan.spans, FORM_MODEL, target.model.encode())])
     return flow.inbound.body
 
 

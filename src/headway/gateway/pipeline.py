@@ -28,7 +28,7 @@ from headway.gateway.record import record
 from headway.gateway.relay import deltas_of
 from headway.gateway.reserving import reserve
 from headway.gateway.services import Services
-from headway.gateway.writing import commit, flush_held, own_headers
+from headway.gateway.writing import commit, flush_held, own_headers, stop_pending
 from headway.kernel.errors import CallError, DeadlineExceeded, Draining, Overloaded, UpstreamFailed
 from headway.kernel.instants import after_ms, mono_ns, ms_between, wall_ms
 from headway.kernel.limits import CALLS_IN_FLIGHT_MAX
@@ -77,7 +77,11 @@ class Pipeline:
                 raise
             assert flow.task is not None
             flow.task.uncancel()
-            await self.interrupted(flow)
+            try:
+                await self.interrupted(flow)
+            except CallError as error:  # the question could not be put into the caller's dialect
+                flow.error = error
+                await self.refuse(flow, error)
         except Exception:
             log.exception("call %s failed", flow.call)
             flow.outcome = Outcome.INTERNAL
@@ -105,6 +109,7 @@ class Pipeline:
         self.enter()
         flow.caller = identify(flow.inbound, flow.live, flow.inbound.started_wall)
         opaque.read_request(flow)
+        flow.free = opaque.costs_nothing(flow.inbound.path)
         if flow.inbound.path.startswith("/v1/files"):
             target = opaque.file_target(flow)
             flow.route = Route(feature="", groups=((target,),))
@@ -120,8 +125,10 @@ class Pipeline:
     def enter(self) -> None:
         if self.services.draining:
             raise Draining("this gateway is being stopped; the next attempt reaches another", retry_after_ms=1_000)
-        if len(self.services.in_flight) > CALLS_IN_FLIGHT_MAX:
-            raise Overloaded(f"{CALLS_IN_FLIGHT_MAX} calls are in flight here", retry_after_ms=1_000)
+        live = self.services.live
+        most = live.settings.gateway.limits.calls_in_flight_max if live is not None else CALLS_IN_FLIGHT_MAX
+        if len(self.services.in_flight) > most:
+            raise Overloaded(f"{most} calls are in flight here (gateway.limits.calls_in_flight_max)", retry_after_ms=1_000)
 
     def resolve(self, flow: Flow) -> None:
         """Route, deadline, estimate."""
@@ -142,7 +149,7 @@ class Pipeline:
     async def reserve(self, flow: Flow) -> None:
         """Reserve the most this call can cost in every budget that covers it, waiting a little for a block where one is on its way."""
         scopes = tuple(s for s in flow.caller.scopes if s in flow.live.scopes)
-        if not scopes:
+        if not scopes or flow.free:
             return
         await reserve(self.services, flow, scopes)
 
@@ -202,6 +209,7 @@ class Pipeline:
         """The dialect's error: a whole answer while nothing was committed, else the event that ends the stream."""
         if flow.outcome is None:
             flow.outcome = _outcome_of(error, flow)
+        await stop_pending(flow)
         try:
             if flow.committed:
                 await self.break_off(flow, error)

@@ -3,8 +3,8 @@
 import msgspec
 
 from headway.calls.conversation import Usage
-from headway.calls.model import Outcome
-from headway.calls.pricing import UNKNOWN, Cost
+from headway.calls.model import Outcome, Wire
+from headway.calls.pricing import FREE, UNKNOWN, Cost
 from headway.facts.model import AttemptFact, CallFact, Fact, RecordingFact
 from headway.facts.redaction import redact
 from headway.facts.token_times import encode as encode_token_times
@@ -13,6 +13,7 @@ from headway.gateway.prices import cost_of
 from headway.gateway.services import Services
 from headway.kernel.instants import MonoNs, ms_between, wall_ms
 from headway.kernel.limits import RECORDING_TEXT_BYTES_MAX
+from headway.kernel.money import NanoUsd
 
 CHARS_A_TOKEN = 4
 DETAIL_CHARS_MAX = 500
@@ -23,10 +24,9 @@ DAY_MS = 24 * 3600 * 1000
 def record(services: Services, flow: Flow, now: MonoNs) -> None:
     """Settle the reservation, put the facts, move the meters, feed the board."""
     usage, source = usage_of(flow)
-    track = flow.tracks[-1] if flow.tracks else None
-    cost = cost_of(flow.live, track.target, usage) if track is not None else UNKNOWN
+    cost = _cost(flow, usage)
     charged_nano, charged_tokens, charges = _settle(services, flow, usage, cost)
-    if source == "reported" and usage is not None and usage.input_tokens and flow.scan is not None:
+    if source == "reported" and usage is not None and usage.input_tokens and flow.scan is not None and flow.wire is not Wire.OPAQUE:
         services.estimator.learn(flow.scan.model, flow.scan.prompt_bytes, usage.input_tokens)
     call = _call_fact(services, flow, now, usage, source, cost, charged_nano, charged_tokens, charges)
     services.metrics.record_call(call)
@@ -36,7 +36,7 @@ def record(services: Services, flow: Flow, now: MonoNs) -> None:
         services.metrics.record_attempt(tried)
         facts.append(tried)
     facts += [msgspec.structs.replace(segment, gateway=services.gateway) for segment in flow.segments]
-    if flow.recorded_answer is not None and flow.route is not None and flow.committed:
+    if flow.recorded_answer is not None and flow.route is not None and flow.committed and flow.wire is not Wire.OPAQUE:
         facts.append(_recording(services, flow))
     for fact in facts:
         services.facts.put(fact)
@@ -44,38 +44,66 @@ def record(services: Services, flow: Flow, now: MonoNs) -> None:
 
 
 def usage_of(flow: Flow) -> tuple[Usage | None, str]:
-    """What was used and how we know: reported, estimated, or unknown.
+    """What the attempt that answered, or failed last, used and how we know: reported, estimated, or unknown.
 
-    A call that never reached an upstream used nothing. One that did, without a report, is estimated from bytes sent and characters seen:
-    never silently 0.
+    A call that never reached an upstream, and one that an upstream refused, used nothing. One that began to answer without a whole report is
+    estimated from bytes sent and characters seen; one that was sent and never answered is unknown. Never silently 0.
     """
-    if flow.usage is not None and flow.usage.input_tokens is not None and flow.usage.output_tokens is not None:
-        return flow.usage, "reported"
-    if not any(t.status or t.outcome is not Outcome.REFUSED for t in flow.tracks):
-        return None, "unknown"
-    if flow.outcome is Outcome.UPSTREAM_ERROR and not flow.committed:
-        return None, "unknown"
-    if flow.scan is None:
+    track = flow.tracks[-1] if flow.tracks else None
+    if track is None or not track.consumed:
         return None, "unknown"
     reported = flow.usage or Usage()
-    estimate = Usage(
+    whole = flow.stop is not None or flow.outcome is Outcome.DONE  # a report before the end counts what had come until then
+    if whole and reported.input_tokens is not None and reported.output_tokens is not None:
+        return reported, "reported"
+    if flow.scan is None or not track.status or flow.wire is Wire.OPAQUE:
+        return None, "unknown"
+    estimate = msgspec.structs.replace(
+        reported,
         input_tokens=reported.input_tokens if reported.input_tokens is not None else flow.estimate_tokens,
         output_tokens=max(reported.output_tokens or 0, -(-flow.output_chars // CHARS_A_TOKEN)),
-        cached_tokens=reported.cached_tokens,
-        cache_write_tokens=reported.cache_write_tokens,
     )
     return estimate, "estimated"
 
 
+def _cost(flow: Flow, usage: Usage | None) -> Cost:
+    """The price of all attempts: what an earlier one reported was used too, though nobody saw its answer."""
+    if flow.free:
+        return Cost(NanoUsd(0), FREE)
+    if not flow.tracks:
+        return UNKNOWN
+    *earlier, last = flow.tracks
+    wasted = [cost_of(flow.live, t.target, _at_least(t.usage)) for t in earlier if t.usage != Usage()]
+    if usage is None:
+        known = Cost(NanoUsd(0), "table") if wasted and not last.consumed else UNKNOWN
+    else:
+        known = cost_of(flow.live, last.target, usage)
+    if known.nano_usd is None or not wasted:
+        return known
+    total = sum(w.nano_usd for w in wasted if w.nano_usd is not None)
+    return Cost(NanoUsd(known.nano_usd + total), known.source) if all(w.nano_usd is not None for w in wasted) else UNKNOWN
+
+
 def _settle(services: Services, flow: Flow, usage: Usage | None, cost: Cost) -> tuple[int, int, dict[str, int]]:
-    """Charge the cost where it is known. Where a call was sent and nobody knows what it cost, its whole reservation is charged."""
+    """Charge the cost where it is known. Where a call was sent and nobody knows what it cost, at least its whole reservation is charged."""
     if not flow.reservation.holds:
         return 0, 0, {}
-    tokens = (usage.input_tokens or 0) + (usage.output_tokens or 0) if usage is not None else 0
+    earlier, last = flow.tracks[:-1], flow.track
+    tokens = sum((t.usage.input_tokens or 0) + (t.usage.output_tokens or 0) for t in earlier)
+    tokens += (usage.input_tokens or 0) + (usage.output_tokens or 0) if usage is not None else 0
     nano = cost.nano_usd or 0
-    if usage is None and flow.outcome in (Outcome.TIMEOUT, Outcome.CLIENT_GONE) and any(t.admitted for t in flow.tracks):
-        nano = flow.reserved_nano_usd
+    unknown = any(t.consumed and t.usage == Usage() for t in earlier)
+    unknown_last = usage is None and last is not None and last.consumed
+    if unknown or unknown_last:
+        tokens = max(tokens, flow.reserved_tokens)
+    if unknown or unknown_last or (cost.nano_usd is None and usage is not None):
+        nano = max(nano, flow.reserved_nano_usd)
     return nano, tokens, services.book.settle(flow.reservation, nano, tokens)
+
+
+def _at_least(usage: Usage) -> Usage:
+    """What a broken attempt reported, with 0 for what it did not come to report."""
+    return msgspec.structs.replace(usage, input_tokens=usage.input_tokens or 0, output_tokens=usage.output_tokens or 0)
 
 
 def _call_fact(

@@ -9,6 +9,7 @@ from headway.calls.conversation import Conversation, Message, Role, Text, Usage
 from headway.calls.model import Closed, Outcome, SubCall
 from headway.estate.reliability.failover import Failure
 from headway.gateway import attempt, reserving
+from headway.gateway.engine_hints import slot_for
 from headway.gateway.flow import Caller, Flow, Inbound
 from headway.gateway.heads import Headers
 from headway.gateway.live import Route, Target
@@ -51,23 +52,24 @@ def start(services: Services, parent: Flow, effect: SubCall) -> None:
 
 
 async def _run(services: Services, parent: Flow, effect: SubCall) -> None:
-    flow = _flow(services, parent, effect)
+    target = parent.tracks[-1].target  # the replica that the parent goes to: it shares its prefix cache
+    flow = _flow(services, parent, effect, target)
     flow.task = asyncio.current_task()
     services.in_flight[flow.call] = flow
     services.metrics.submitted.inc()
     try:
+        flow.inbound.body = _body(services, parent, effect)
         flow.scan = flow.dialect.scan(flow.inbound.body)
         flow.estimate_tokens = services.estimator.tokens(flow.scan.model, flow.scan.prompt_bytes)
         scopes = tuple(s for s in flow.caller.scopes if s in flow.live.scopes)
         if scopes:
             await reserving.reserve(services, flow, scopes)
-        target = _target(parent)
         tried = await attempt.send_admitted(services, flow, target)
-        flow.outcome = Outcome.DONE if tried.failure is Failure.NONE else flow.outcome or Outcome.UPSTREAM_ERROR
+        flow.outcome = Outcome.DONE if tried.failure is Failure.NONE else flow.tracks[-1].outcome
     except CallError as error:
-        flow.error, flow.outcome = error, Outcome.REFUSED
+        flow.error, flow.outcome = error, Outcome.EVICTED if any(t.sent for t in flow.tracks) else Outcome.REFUSED
     except asyncio.CancelledError:
-        flow.outcome = Outcome.CLIENT_GONE
+        flow.outcome = Outcome.CLIENT_GONE if parent.interrupted == "gone" else Outcome.EVICTED
         raise
     except Exception:
         log.exception("sub-call %s of %s failed", flow.call, parent.call)
@@ -78,7 +80,7 @@ async def _run(services: Services, parent: Flow, effect: SubCall) -> None:
         services.desk.tell(
             Closed(
                 call=flow.call,
-                endpoint=_target(parent).endpoint.name,
+                endpoint=target.endpoint.name,
                 outcome=flow.outcome or Outcome.DONE,
                 usage=flow.usage or Usage(),
                 stop=flow.stop,
@@ -88,32 +90,29 @@ async def _run(services: Services, parent: Flow, effect: SubCall) -> None:
         )
 
 
-def _flow(services: Services, parent: Flow, effect: SubCall) -> Flow:
+def _flow(services: Services, parent: Flow, effect: SubCall, target: Target) -> Flow:
     spec, charge_to = effect.spec, effect.charge_to
     codec = services.dialects[spec.codec]
-    inbound = Inbound(
-        method="POST",
-        path=codec.path,
-        headers={},
-        body=_body(services, parent, effect),
-        peer="",
-        started=mono_ns(),
-        started_wall=wall_ms(),
-    )
+    inbound = Inbound(method="POST", path=codec.path, headers={}, body=b"", peer="", started=mono_ns(), started_wall=wall_ms())
     caller = Caller(
         tenant=charge_to,
         principal=parent.caller.principal,
+        key=parent.caller.key,
         klass=parent.caller.klass,
         run=parent.caller.run,
         step=parent.caller.step,
-        scopes=(f"tenant:{charge_to}",),
+        # What is done on a key's own behalf draws on that key's budget too.
+        scopes=parent.caller.scopes if charge_to == parent.caller.tenant else (f"tenant:{charge_to}",),
     )
     flow = Flow(
         services.new_call_id(inbound.started_wall), inbound, Discard(), codec, parent.live, origin=spec.origin, parent=parent.call
     )
     flow.charged_to, flow.caller, flow.deadline = charge_to, caller, parent.deadline
+    flow.priority = parent.priority
+    if spec.share == "slot":
+        flow.slot = parent.slot = slot_for(parent.call, target)
     assert parent.route is not None
-    flow.route = Route(feature=parent.route.feature, groups=((_target(parent),),))
+    flow.route = Route(feature=parent.route.feature, groups=((target,),), strict=parent.route.strict)
     return flow
 
 
@@ -139,8 +138,3 @@ def _with_instruction(conversation: Conversation, instruction: str, max_tokens: 
     return msgspec.structs.replace(
         conversation, messages=messages, stream=False, max_tokens=max_tokens if max_tokens is not None else conversation.max_tokens
     )
-
-
-def _target(parent: Flow) -> Target:
-    """The replica that the parent goes to: it shares its prefix cache."""
-    return parent.tracks[-1].target

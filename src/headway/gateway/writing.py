@@ -71,6 +71,15 @@ async def release_all(flow: Flow) -> None:
         await _drain(flow)
 
 
+async def stop_pending(flow: Flow) -> None:
+    """End what runs on the call's behalf and may still write to the caller, before somebody else does."""
+    if pending := tuple(flow.pending):
+        for task in pending:
+            task.cancel()
+        await asyncio.wait(pending)
+    flow.outbox.clear()
+
+
 def note_segment(flow: Flow, kind: str, chunks: int, size: int, reason: str) -> None:
     if len(flow.segments) < SEGMENTS_MAX:
         flow.segments.append(
