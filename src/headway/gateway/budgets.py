@@ -55,6 +55,8 @@ class Purse:
     resets_in_ms: int | None = None
     away: bool = False
     """Refused because control could not be asked, not because the budget has no room."""
+    refusals: int = 0
+    """How often control had nothing to lend: who waits compares it with what it was."""
 
     def free(self, now: MonoNs) -> int:
         return sum(b.free for b in self.blocks if now < b.expires_at)
@@ -179,6 +181,7 @@ class BudgetBook:
         """No block: ``reason`` is for people. ``away``: because control or its store is, which says nothing of the budget."""
         if purse := self._purses.get(budget):
             purse.asked, purse.refused, purse.resets_in_ms, purse.away = False, reason, resets_in_ms, away
+            purse.refusals += 1
 
     def closed(self, lease: str) -> None:
         """Control takes a block back: reserve nothing more from it."""
@@ -258,7 +261,7 @@ class BudgetBook:
 
     def _ask(self, purse: Purse, amount: int) -> None:
         if not purse.asked and amount > 0:
-            purse.asked = True
+            purse.asked, purse.away = True, False
             self.to_ask.append((purse.scope.budget, amount))
 
     def _take(self, purse: Purse, amount: int, now: MonoNs) -> list[Hold]:

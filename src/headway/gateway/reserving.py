@@ -41,6 +41,7 @@ async def reserve(services: Services, flow: Flow, scopes: tuple[str, ...]) -> No
         nano = 0
     flow.reserved_nano_usd, flow.reserved_tokens = nano, input_upper + output_upper
     give_up = after_ms(mono_ns(), LEASE_WAIT_MS_MAX)
+    refusals_before: dict[str, int] = {}
     while True:
         now = mono_ns()
         got = services.book.reserve(scopes, nano, flow.reserved_tokens, now)
@@ -52,7 +53,8 @@ async def reserve(services: Services, flow: Flow, scopes: tuple[str, ...]) -> No
         assert purse is not None
         if flow.deadline is not None and now >= flow.deadline:
             raise DeadlineExceeded(f"the deadline passed while the call waited for its share of the budget {got.budget}")
-        if (purse.refused and not purse.asked) or now >= give_up:
+        # Control lends what is left, however little: a refusal since we began to wait means that nothing is.
+        if purse.refusals > refusals_before.setdefault(got.budget, purse.refusals) or purse.away or now >= give_up:
             raise _refusal(flow, purse)
         await asyncio.sleep(LEASE_POLL_MS / 1000)
 
