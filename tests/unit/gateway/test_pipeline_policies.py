@@ -2,9 +2,10 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from gateway_bench import JSON, STREAM, Bench, FakeExchange, FakeReply, chat, chat_stream, whole
+from gateway_policies import Scripted
 
 from headway.calls.conversation import DialectName
 from headway.calls.model import (
@@ -29,25 +30,6 @@ from headway.calls.model import (
 )
 from headway.gateway.upstream import UpstreamRequest
 from headway.kernel.instants import MonoNs, after_ms
-
-
-class Scripted:
-    """Asks what the test tells it to; admits otherwise."""
-
-    name = "scripted"
-    wants_chunks = True
-    wants_text = True
-
-    def __init__(self, on: Callable[[Told, MonoNs], Sequence[Effect] | None]) -> None:
-        self.on = on
-        self.told: list[Told] = []
-
-    def receive(self, event: Told, now: MonoNs) -> Sequence[Effect]:
-        self.told.append(event)
-        asked = self.on(event, now)
-        if asked is not None:
-            return asked
-        return (Admit(call=event.call),) if isinstance(event, Arrived) else ()
 
 
 def streaming(request: UpstreamRequest) -> FakeExchange:
