@@ -13,8 +13,8 @@ from headway.estate.reliability.failover import Failure, Tried
 from headway.gateway.dialects.port import Dialect, Seen
 from headway.gateway.engine_hints import with_engine_hints
 from headway.gateway.flow import Flow, PassedError, Track
-from headway.gateway.heads import read_head, retry_after_ms, upstream_headers
-from headway.gateway.live import Target
+from headway.gateway.heads import Told, read_head, retry_after_ms, upstream_headers
+from headway.gateway.live import Endpoint, Target
 from headway.gateway.relay import PassRelay, Relay, TranslateRelay, deltas_of, failure_in
 from headway.gateway.services import Services
 from headway.gateway.upstream import Exchange, UpstreamError, UpstreamPhase, UpstreamRequest
@@ -238,13 +238,24 @@ async def _admit(services: Services, flow: Flow, track: Track) -> None:
 
 def note_head(services: Services, flow: Flow, track: Track, exchange: Exchange) -> None:
     track.status, track.head, track.connected = exchange.status, exchange.head_at, exchange.connected_at
-    track.told = told = read_head(exchange.headers)
+    track.told = told = _blanked(track.target.endpoint, read_head(exchange.headers))
     track.upstream_request, track.region, track.ratelimit = told.request_id, told.region, told.ratelimit
     if services.desk.active and not flow.parent:
         services.desk.tell(
             Head(call=flow.call, endpoint=track.target.endpoint.name, status=exchange.status, headers=tuple(exchange.headers)),
             exchange.head_at,
         )
+    if told.encoded:
+        raise UpstreamError("answered with a content-encoding, although plain bytes were asked for", phase=UpstreamPhase.BODY)
+
+
+def _blanked(endpoint: Endpoint, told: Told) -> Told:
+    """``told`` without the endpoint's own keys, where an upstream repeats one in a header that callers see."""
+    values = b"\n".join([told.content_type.encode("latin-1", "replace"), *[value for _, value in told.passed]])
+    if endpoint.without_secrets(values) == values:
+        return told
+    passed = [(name, endpoint.without_secrets(value)) for name, value in told.passed]
+    return told._replace(passed=passed, content_type="", request_id="", region="", ratelimit="")
 
 
 async def _refused(services: Services, flow: Flow, track: Track, exchange: Exchange, dialect: Dialect) -> Tried:

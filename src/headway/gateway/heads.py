@@ -70,6 +70,8 @@ class Told(NamedTuple):
     request_id: str
     region: str
     ratelimit: str
+    encoded: bool = False
+    """Compressed, which nothing here asks for."""
 
     @property
     def is_stream(self) -> bool:
@@ -83,6 +85,7 @@ def read_head(headers: Sequence[tuple[str, str]]) -> Told:
     """One walk over an upstream's headers (lower-case names)."""
     passed: Headers = []
     content_type = request_id = region = ratelimit = ""
+    encoded = False
     for name, value in headers:
         if name == "content-type":
             content_type = value
@@ -96,7 +99,9 @@ def read_head(headers: Sequence[tuple[str, str]]) -> Told:
                 region = value[:_ID_CHARS_MAX]
         elif name == "x-ms-region":
             region = value[:_ID_CHARS_MAX]
-    return Told(passed, content_type, request_id, region, ratelimit[:_RATELIMIT_CHARS_MAX])
+        elif name == "content-encoding":
+            encoded = value.lower() not in ("", "identity")
+    return Told(passed, content_type, request_id, region, ratelimit[:_RATELIMIT_CHARS_MAX], encoded)
 
 
 def refusal_headers(error: CallError) -> Headers:

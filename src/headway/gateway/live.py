@@ -23,6 +23,8 @@ NEAR_NAMES_MAX = 3
 NEAR_NAMES_LOOKED_AT_MAX = 500
 """Names compared with an unknown one, features first: a comparison costs tens of microseconds on the loop."""
 SECRET_CHARS_SCRUBBED_MIN = 8
+URLS_KEPT_MAX = 64
+"""Addresses kept ready at an endpoint; those of further paths are built each time."""
 SECRET_FRESH_NS = 1 * NS_PER_S
 """How long resolved provider headers are used before their references are looked at again."""
 NAME_CHARS_COMPARED_MAX = 200
@@ -54,8 +56,8 @@ class Endpoint:
         found = self._urls.get(key)
         if found is None:
             found = endpoint_url(self.provider, path, base_url=self.base_url, model=model)
-            if not self.provider.api_version:
-                self._urls[key] = found  # one entry a route of ours: bounded by the router
+            if not self.provider.api_version and len(self._urls) < URLS_KEPT_MAX:  # ids of files are their callers' choice
+                self._urls[key] = found
         return found
 
     def headers(self, now: MonoNs) -> tuple[tuple[str, str], ...]:
