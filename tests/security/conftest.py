@@ -9,11 +9,12 @@ import hashlib
 import os
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from stage import Line, Stage
 
 from headway.config.model import Limits
 from headway.gateway.listener import ListenerCounters, new_loop, serve
@@ -111,3 +112,22 @@ def deploy_module() -> Iterator[Callable[..., Deployed]]:
     """The same, ending with the module."""
     with contextlib.ExitStack() as stack:
         yield lambda limits, app=None: stack.enter_context(deployed(limits, app))
+
+
+@pytest.fixture(scope="session")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """The whole product, started once for all tests that only look at it from outside."""
+    made = Stage(tmp_path_factory.mktemp("stage"))
+    try:
+        made.start()
+        yield made
+    finally:
+        made.stop()
+
+
+@pytest.fixture
+async def line(stage: Stage) -> AsyncIterator[Line]:
+    """A caller of the gateway."""
+    made = Line(stage.product.url)
+    yield made
+    made.close()
