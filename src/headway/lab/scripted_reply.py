@@ -234,6 +234,8 @@ def _disfigured(reply: Reply, script: Script) -> Reply:
             reply.body += b" " * max(0, script.oversize_bytes - len(reply.body))
         else:
             reply.events.insert(1, b": " + b"x" * script.oversize_bytes + b"\n\n")
+    if script.repeat and reply.events is not None:
+        reply.events[2:2] = reply.events[1:2] * script.repeat
     if script.crlf and reply.events is not None:
         reply.events = [event.replace(b"\n", b"\r\n") for event in reply.events]
         reply.ping = reply.ping.replace(b"\n", b"\r\n")

@@ -44,6 +44,8 @@ class Script(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     text: str | None = None
     words: int | None = None
     """Length of the answer: so many words, each one delta."""
+    repeat: int = 0
+    """The second event of a stream (the padding, with ``oversize_bytes``) so many times more: a long stream that is cheap to make."""
     tools: int | None = None
     """So many parallel tool calls, taken in turn from the tools offered."""
     thinking: bool = False

@@ -59,6 +59,23 @@ class RawConnection:
         self._writer.write(("\r\n".join(lines) + "\r\n\r\n").encode("latin-1") + body)
         await self._writer.drain()
 
+    async def send_bytes(self, data: bytes) -> None:
+        """As they are."""
+        self._writer.write(data)
+        await self._writer.drain()
+
+    async def closed_within(self, wait_s: float) -> bool:
+        """Whether the peer closes (or answers and closes) before ``wait_s`` have passed."""
+        try:
+            async with asyncio.timeout(wait_s):
+                while await self._reader.read(READ_BYTES):
+                    pass
+        except TimeoutError:
+            return False
+        except ConnectionError:
+            pass
+        return True
+
     async def head(self) -> tuple[int, tuple[tuple[str, str], ...]]:
         """Status and headers of the next final answer. Raises Broken."""
         while True:
