@@ -5,6 +5,7 @@ import json
 import re
 import socket
 import time
+from collections.abc import Callable
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -37,7 +38,7 @@ def request_bytes(url: str, key: str, model: str, *, stream: bool, prompt: str =
 
 
 class Caller(asyncio.Protocol):
-    """Sends its request again as soon as the answer is whole, until told to stop."""
+    """Sends its request again as soon as the answer is whole, or at the next place in the offered rate, until told to stop."""
 
     def __init__(self, run: "Run") -> None:
         self.run = run
@@ -48,7 +49,7 @@ class Caller(asyncio.Protocol):
         self.transport = transport
         transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.run.open.add(self)
-        self.ask()
+        self.run.next_place(self.ask)
 
     def ask(self) -> None:
         self.buffer, self.due, self.streamed, self.first_at = b"", None, False, None
@@ -96,7 +97,7 @@ class Caller(asyncio.Protocol):
             run.stopping = True
             self.transport.close()
         else:
-            self.ask()
+            run.next_place(self.ask)
 
     def connection_lost(self, exc) -> None:
         self.run.open.discard(self)
@@ -105,12 +106,16 @@ class Caller(asyncio.Protocol):
 
 
 class Run:
-    """One load: ``connections`` callers for ``seconds`` (or ``most`` requests); what is under way then is finished and counted."""
+    """One load: ``connections`` callers for ``seconds`` (or ``most`` requests); what is under way then is finished and counted.
 
-    def __init__(self, url: str, request: bytes, *, connections: int, seconds: float, most: int = 0) -> None:
+    With ``rate`` so many requests a second are offered in all, evenly, as long as a caller is free; without it each caller asks again at once.
+    """
+
+    def __init__(self, url: str, request: bytes, *, connections: int, seconds: float, most: int = 0, rate: float = 0.0) -> None:
         parts = urlsplit(url)
         self.host, self.port = parts.hostname, parts.port
         self.request, self.connections, self.seconds, self.most = request, connections, seconds, most
+        self.rate, self.place_s = rate, 0.0
         self.requests = self.events = self.reads = self.errors = 0
         self.first_error = b""
         self.latencies_s: list[float] = []
@@ -118,6 +123,14 @@ class Run:
         self.stopping = False
         self.open: set[Caller] = set()
         self.ended = asyncio.Event()
+
+    def next_place(self, ask: Callable[[], None]) -> None:
+        if not self.rate:
+            ask()
+            return
+        loop = asyncio.get_running_loop()
+        self.place_s = max(self.place_s + 1 / self.rate, loop.time())
+        loop.call_at(self.place_s, ask)
 
     async def __call__(self) -> Measured:
         began = time.perf_counter()

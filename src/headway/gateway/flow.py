@@ -9,6 +9,7 @@ from headway.calls.model import Origin, Outcome, Wire
 from headway.estate.reliability.failover import Tried
 from headway.facts.model import SegmentFact
 from headway.gateway.budgets import NOTHING_RESERVED, Reservation
+from headway.gateway.caller import Caller
 from headway.gateway.dialects.port import Dialect, Scan
 from headway.gateway.heads import NOTHING_TOLD, Headers, Told
 from headway.gateway.live import Live, Route, Target
@@ -43,27 +44,6 @@ class Reply(Protocol):
     async def abort(self) -> None:
         """Cut the connection: the only honest end of half a body that is no stream of events."""
         ...
-
-
-@dataclass(slots=True, frozen=True)
-class Caller:
-    """Who asks, from the key; ``run``, ``step`` and the like from validated ``x-headway-*`` headers."""
-
-    tenant: str
-    principal: str
-    key: str = ""
-    klass: str = "interactive"
-    features: tuple[str, ...] = ()
-    run: str = ""
-    step: str = ""
-    parent: str = ""
-    prompt_ref: str = ""
-    deadline_ms: float | None = None
-    commitment: str = ""
-    idempotency_key: str = ""
-    traceparent: str = ""
-    scopes: tuple[str, ...] = ()
-    """Budget scopes that pay: ``tenant:NAME`` and ``key:ID``."""
 
 
 @dataclass(slots=True)

@@ -3,7 +3,8 @@
 import re
 from typing import Final
 
-from headway.gateway.flow import Caller, Inbound
+from headway.gateway.caller import Caller
+from headway.gateway.flow import Inbound
 from headway.gateway.live import DEFAULT_TENANT, Live
 from headway.kernel.errors import BadRequest, Unauthorized
 from headway.kernel.instants import WallMs
@@ -79,7 +80,7 @@ def unknown_headway_headers(headers: dict[bytes, bytes]) -> int:
 def _by_key(presented: str, live: Live, now: WallMs) -> Caller:
     identifier = parse(presented)
     record = live.keys.get(identifier[0]) if identifier else None
-    good = verify(record, presented)
+    good = verify(record, presented, identifier)
     if (
         record is None
         or not good
@@ -87,14 +88,20 @@ def _by_key(presented: str, live: Live, now: WallMs) -> Caller:
         or (record.expires_wall_ms is not None and now >= record.expires_wall_ms)
     ):
         raise Unauthorized(_WRONG)
-    return Caller(
-        tenant=record.tenant or DEFAULT_TENANT,
+    known = live.callers.get(record.id)
+    if known is not None and known[0] is record:
+        return known[1]
+    tenant = record.tenant or DEFAULT_TENANT
+    caller = Caller(
+        tenant=tenant,
         principal=record.principal,
         key=record.id,
         klass=live.tenant(record.tenant).klass,
         features=record.features,
-        scopes=(f"tenant:{record.tenant or DEFAULT_TENANT}", f"key:{record.id}"),
+        scopes=(f"tenant:{tenant}", f"key:{record.id}"),
     )
+    live.callers[record.id] = (record, caller)  # bounded by the keys there are; a changed key is another record
+    return caller
 
 
 def _with_headers(caller: Caller, headers: dict[bytes, bytes]) -> Caller:

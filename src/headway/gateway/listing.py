@@ -7,7 +7,8 @@ import msgspec
 
 from headway.facts.model import FEEDBACK_KINDS, FeedbackFact
 from headway.facts.redaction import redact
-from headway.gateway.flow import Caller, Inbound
+from headway.gateway.caller import Caller
+from headway.gateway.flow import Inbound
 from headway.gateway.identify import identify
 from headway.gateway.live import Live
 from headway.gateway.services import Services

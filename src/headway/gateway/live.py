@@ -13,6 +13,7 @@ from headway.calls.pricing import PriceRow, PriceTable
 from headway.config.model import Feature, Provider, Record, Settings, Tenant
 from headway.config.presets import Preset, base_urls, dialects_of, endpoint_url, key_headers, preset_of, price_provider
 from headway.config.secrets import Secrets
+from headway.gateway.caller import Caller
 from headway.kernel.errors import ConfigError, Forbidden, Overloaded, UnknownModel
 from headway.kernel.instants import NS_PER_S, MonoNs
 from headway.kernel.limits import DIRECT_ROUTES_MAX
@@ -130,6 +131,8 @@ class Live:
         }
         self._routes: dict[str, Route] = {name: self._feature_route(name, f) for name, f in self.settings.features.items()}
         self._direct: dict[str, Route] = {}
+        self.callers: dict[str, tuple[KeyRecord, Caller]] = {}
+        """Who each key that has called is, beside the record it was made from."""
         self.price_rows: dict[tuple[str, str], PriceRow | None] = {}
 
     def tenant(self, name: str) -> Tenant:

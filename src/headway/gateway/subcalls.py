@@ -9,8 +9,9 @@ from headway.calls.conversation import Conversation, Message, Role, Text, Usage
 from headway.calls.model import Closed, Outcome, SubCall
 from headway.estate.reliability.failover import Failure
 from headway.gateway import attempt, reserving
+from headway.gateway.caller import Caller
 from headway.gateway.engine_hints import slot_for
-from headway.gateway.flow import Caller, Flow, Inbound
+from headway.gateway.flow import Flow, Inbound
 from headway.gateway.heads import Headers
 from headway.gateway.live import Route, Target
 from headway.gateway.record import record

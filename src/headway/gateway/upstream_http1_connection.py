@@ -51,6 +51,8 @@ class Connection(asyncio.Protocol):
         """Asks the kernel about this socket; made at the first reuse."""
         self.answers = 0
         self._waiter: asyncio.Future[None] | None = None
+        # One parser for the connection: it goes on from one answer to the next, and tells of one that nobody asked for.
+        self._parser = httptools.HttpResponseParser(self)
         self._reset()
 
     def _reset(self) -> None:
@@ -79,7 +81,6 @@ class Connection(asyncio.Protocol):
         """Write a request. The connection must be IDLE."""
         assert self.transport is not None
         self._reset()
-        self._parser = httptools.HttpResponseParser(self)
         self.state = State.SENT
         if len(body) < UPSTREAM_READ_BUFFER_BYTES:
             self.transport.write(head + body)

@@ -66,12 +66,12 @@ def digest(identifier: str, secret: str) -> bytes:
     return hashlib.blake2b(secret.encode(), digest_size=32, key=identifier.encode()).digest()
 
 
-def verify(record: KeyRecord | None, presented: str) -> bool:
+def verify(record: KeyRecord | None, presented: str, parsed: ParsedKey | None = None) -> bool:
     """Whether ``presented`` is the key of ``record``. One digest and one constant-time comparison in every case, unknown keys included.
 
     Not whether it may be used: see ``usable``.
     """
-    parsed = parse(presented)
+    parsed = parsed or parse(presented)
     identifier, secret = parsed if parsed is not None else (KEY_ID_PREFIX, presented)
     wanted = record.digest if record is not None and record.id == identifier else _NOBODY
     return hmac.compare_digest(digest(identifier, secret), wanted)

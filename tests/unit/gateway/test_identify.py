@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from headway.calls.conversation import DialectName
 from headway.config.secrets import Secrets
 from headway.gateway import heads
-from headway.gateway.flow import Caller, Inbound
+from headway.gateway.caller import Caller
+from headway.gateway.flow import Inbound
 from headway.gateway.identify import DEADLINE_MS_MAX, from_this_machine, identify, presented_key, unknown_headway_headers
 from headway.gateway.live import Live
 from headway.kernel.errors import BadRequest, MethodNotAllowed, Overloaded, Unauthorized
