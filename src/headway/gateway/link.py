@@ -47,7 +47,8 @@ REPORT_S = 0.25
 """How often spending is reported, so that control can show and reconcile it."""
 RENEW_S = LEASE_TTL_S / 4
 """A block that calls still hold is told of this often even if nothing was spent, which keeps it ours in the ledger."""
-SEGMENTS_UNANSWERED_MAX = 4
+SEGMENTS_UNANSWERED_MAX = 1
+"""Each is megabytes in memory on its way; one at a time is faster than any gateway writes them."""
 RESEND_S = 15.0
 
 
