@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     )
 
 _RESET = struct.pack("ii", 1, 0)
+_ANTHROPIC_TYPES = {"too_large": "request_too_large", "body_too_large": "request_too_large", "draining": "overloaded_error", "internal": "api_error"}
+"""Where that dialect has a type of its own."""
 _ANTHROPIC_PATHS = ("/v1/messages", "/anthropic/")
 
 
@@ -35,7 +37,7 @@ def refusal_body(path: str, kind: str, code: str, message: str) -> bytes:
     """An error below any dialect, in the form that the path's callers read; OpenAI's where the path is not known."""
     error = {"message": message, "type": kind, "code": code}
     if path.startswith(_ANTHROPIC_PATHS):
-        return msgspec.json.encode({"type": "error", "error": error})
+        return msgspec.json.encode({"type": "error", "error": error | {"type": _ANTHROPIC_TYPES.get(code, kind)}})
     return msgspec.json.encode({"error": error})
 
 

@@ -182,12 +182,13 @@ class GuardedHttp(HttpToolsProtocol):
 
     def _begin(self, head: bytes, rest: bytes) -> None:
         """A whole head: parse it, decide what follows, start the application on it, go on with what came behind it."""
+        line: RequestLine | None = None
         try:
             line = scan_head(head, self.limits)
             self._parse_head(head)
             framing = read_framing(self.headers, line, self.limits)
         except FramingError as error:
-            self._refuse(error.refusal)
+            self._refuse(error.refusal, line)
             return
         except httptools.HttpParserError:
             self._refuse(Refusal(400, "malformed_head", "the request head is not valid HTTP"))
@@ -358,10 +359,10 @@ class GuardedHttp(HttpToolsProtocol):
 
     # Turning away
 
-    def _refuse(self, refusal: Refusal) -> None:
+    def _refuse(self, refusal: Refusal, line: RequestLine | None = None) -> None:
         """Answer and end the connection. An answer that has begun is cut instead: nothing can be said in the middle of it."""
         self.shared.counters.refuse(refusal.code)
-        path, cycle = "", cast("Cycle | None", self.cycle)
+        path, cycle = line.target.decode("ascii", "replace") if line is not None else "", cast("Cycle | None", self.cycle)
         if cycle is not None and not cycle.response_complete:
             path = str(cycle.scope["path"])
             cycle.disconnected = True
