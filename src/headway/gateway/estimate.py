@@ -39,12 +39,8 @@ class Estimator:
         self._models: OrderedDict[str, Learnt] = OrderedDict()
 
     def learnt(self, model: str) -> Learnt:
-        found = self._models.get(model)
-        if found is None:
-            found = self._models[model] = Learnt()
-            if len(self._models) > MODELS_LEARNT_MAX:
-                self._models.popitem(last=False)
-        return found
+        """What is known of a model; the first guess where nothing is. Asking keeps nothing: names come from callers."""
+        return self._models.get(model) or Learnt()
 
     def tokens(self, model: str, prompt_bytes: int) -> int:
         return int(prompt_bytes / self.learnt(model).bytes_a_token) + 1
@@ -58,8 +54,10 @@ class Estimator:
     def learn(self, model: str, prompt_bytes: int, input_tokens: int) -> None:
         if input_tokens <= 0 or prompt_bytes < SMALL_PROMPT_BYTES:
             return
-        known = self.learnt(model)
+        known = self._models.setdefault(model, Learnt())
         self._models.move_to_end(model)
+        if len(self._models) > MODELS_LEARNT_MAX:
+            self._models.popitem(last=False)
         ratio = prompt_bytes / input_tokens
         off = abs(ratio - known.bytes_a_token) / ratio
         rate = max(LEARN_RATE, 1 / (known.n + 1))

@@ -6,6 +6,7 @@ import pytest
 
 from headway.estate.reliability.failover import Attempt, Budget, Failure, Tried, Wait, attempts
 from headway.kernel.instants import MonoNs
+from headway.kernel.limits import RETRIES_PER_CALL_MAX
 
 NOW = MonoNs(0)
 
@@ -94,3 +95,59 @@ def test_a_quiet_hour_refills_the_burst_and_no_more() -> None:
     assert not budget.spend(NOW)
     later = MonoNs(3_600 * 1_000_000_000)
     assert sum(budget.spend(later) for _ in range(50)) == 10
+
+
+def test_another_provider_is_tried_even_when_the_retry_budget_is_spent() -> None:
+    """A provider that is down for everybody must not take those with it that another could serve."""
+    budget = Budget()
+    while budget.spend(NOW):
+        pass
+    for _ in range(100):
+        tried, waits, last = drive(
+            lambda a: Tried(failure=Failure.NOT_SENT) if a.target == 0 else Tried(failure=Failure.NONE), budget=budget
+        )
+        assert (tried, waits, last.failure) == ([(0, 1), (1, 2)], [], Failure.NONE)
+        budget._balance = 0.0
+
+
+def replicas(outcome: Callable[[Attempt], Tried], budget: Budget, retries_max: int = 3) -> list[int]:
+    """Targets tried, of two replicas of one provider and one of another."""
+    plan = attempts(3, retries_max=retries_max, budget=budget, jitter=0.0, providers=("a", "a", "b"))
+    tried = []
+    try:
+        step = next(plan)
+        while True:
+            if isinstance(step, Wait):
+                step = next(plan)
+                continue
+            tried.append(step.target)
+            step = plan.send((outcome(step), NOW))
+    except StopIteration:
+        return tried
+
+
+def test_replicas_of_one_provider_share_the_budget_and_are_skipped_without_it() -> None:
+    down = lambda a: Tried(failure=Failure.STATUS, status=503) if a.target < 2 else Tried(failure=Failure.NONE)  # noqa: E731
+    assert replicas(down, Budget()) == [0, 1, 2]
+    empty = Budget(burst=0.5)
+    assert replicas(down, empty) == [0, 2]
+    assert replicas(down, Budget(), retries_max=0) == [0, 2], "a provider without retries still has a fallback"
+
+
+def test_a_provider_in_full_failure_sees_a_bounded_share_more_through_all_its_replicas() -> None:
+    budget = Budget()
+    seen = sum(sum(t < 2 for t in replicas(lambda a: Tried(failure=Failure.STATUS, status=503), budget)) for _ in range(1_000))
+    assert seen <= 1_000 * (1 + budget.share) + budget.burst
+
+
+def test_an_unusable_target_is_left_at_no_cost_and_never_asked_again() -> None:
+    budget = Budget(burst=0.0)
+    unusable = Tried(failure=Failure.UNUSABLE)
+    assert drive(lambda a: unusable if a.target == 0 else Tried(failure=Failure.NONE), budget=budget)[0] == [(0, 1), (1, 2)]
+    assert drive(lambda a: unusable, targets=1)[0] == [(0, 1)]
+    assert replicas(lambda a: unusable, Budget(burst=0.0)) == [0, 1, 2]
+
+
+def test_all_tries_of_a_call_are_bounded() -> None:
+    tried, _, _ = drive(lambda a: Tried(failure=Failure.STATUS, status=503), targets=50, retries_max=4)
+    assert len(tried) == RETRIES_PER_CALL_MAX + 1
