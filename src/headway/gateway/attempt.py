@@ -294,7 +294,7 @@ async def _relay_stream(services: Services, flow: Flow, track: Track, exchange: 
         async for data in exchange.chunks():
             out = feed(data)
             if seen.failed:
-                error = failure_in(seen)
+                error = _said(track, seen)
                 break
             if out:
                 now = mono_ns()
@@ -306,7 +306,7 @@ async def _relay_stream(services: Services, flow: Flow, track: Track, exchange: 
                 await say(flow, out)
         tail = b"" if error else relay.finish()
         if error is None and seen.failed:
-            error = failure_in(seen)
+            error = _said(track, seen)
         if error is None and not seen.ended and seen.stop is None:
             error = UpstreamFailed("the provider closed the stream before its end", code="upstream_cut")
     except UpstreamError as broken:
@@ -321,10 +321,16 @@ async def _relay_stream(services: Services, flow: Flow, track: Track, exchange: 
     return Tried(failure=Failure.NONE, status=200)
 
 
+def _said(track: Track, seen: Seen) -> UpstreamFailed:
+    """What the upstream reported inside its stream, without the keys that it was sent."""
+    seen.failed_message = track.target.endpoint.without_secrets(seen.failed_message.encode()).decode()
+    return failure_in(seen)
+
+
 async def _relay_whole(services: Services, flow: Flow, track: Track, exchange: Exchange, dialect: Dialect) -> Tried:
     """An answer that is not streamed, or that the upstream did not stream although it was asked to."""
     assert flow.scan is not None
-    body = await exchange.read(ANSWER_BYTES_MAX)
+    body = track.target.endpoint.without_secrets(await exchange.read(ANSWER_BYTES_MAX))
     track.first_token = mono_ns()
     if flow.wire is Wire.BYTES and not flow.scan.stream:
         seen = dialect.see_answer(body)

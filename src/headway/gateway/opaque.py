@@ -34,6 +34,7 @@ _ALLOWED: Final = re.compile(
 FORM_MODEL: Final = "\0form model"
 """Under this no JSON key can be: where a form's model lies."""
 _CONTENT_TYPE: Final = re.compile(rb"[A-Za-z0-9/+.-]{1,100}(; ?(boundary|charset)=\"?[A-Za-z0-9'()+_,./:=? -]{1,100}\"?)?")
+_READ_WHOLE: Final = ("application/json", "text/plain", "text/html")
 _FREE: Final = re.compile(r"/v1/(files(/.*)?|messages/count_tokens|moderations)")
 COMPLETION_TOKENS_UNSTATED: Final = 16
 """What the old completions route answers at most when no maximum is named, by its documentation."""
@@ -150,17 +151,15 @@ async def send(services: Services, flow: Flow, target: Target) -> None:
 
 
 async def _pass(flow: Flow, track: Track, exchange: Exchange) -> None:
-    """JSON and refusals whole, since something is read or blanked in them; everything else as it comes."""
+    """Text and refusals whole, since something is read or blanked in them; everything else as it comes."""
     status, target = exchange.status, track.target
     if 300 <= status < 400:
         raise UpstreamFailed(f"{target.name} answered with a redirect ({status}), which is never followed; correct its base_url")
     content_type = track.told.content_type or "application/octet-stream"
     head = [(b"content-type", content_type.encode("latin-1", "replace")), *track.told.passed]
-    if status >= 400 or content_type.startswith("application/json"):
-        body = await exchange.read(ANSWER_BYTES_MAX)
-        if status >= 400:
-            body = target.endpoint.without_secrets(body)
-        else:
+    if status >= 400 or content_type.startswith(_READ_WHOLE):
+        body = target.endpoint.without_secrets(await exchange.read(ANSWER_BYTES_MAX))
+        if status < 400:
             _note_usage(flow, track, body)
         await commit(flow, status, head)
         flow.answer_bytes = len(body)

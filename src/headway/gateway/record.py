@@ -1,5 +1,8 @@
 """The end of a call: what it cost, what the budgets are charged, and the rows that tell of it. Runs once for each call."""
 
+import re
+from typing import Final
+
 import msgspec
 
 from headway.calls.conversation import Usage
@@ -19,6 +22,9 @@ CHARS_A_TOKEN = 4
 DETAIL_CHARS_MAX = 500
 NAME_CHARS_MAX = 200
 DAY_MS = 24 * 3600 * 1000
+MESSAGE_CHARS_READ = 4_000
+_QUOTED: Final = re.compile(r"(?<!\w)(['\"])(?:.*\1(?!\w)|.*)", re.DOTALL)
+_FILE_ID: Final = re.compile(r"(?<=^/v1/files/)[^/]+")
 
 
 def record(services: Services, flow: Flow, now: MonoNs) -> None:
@@ -138,7 +144,7 @@ def _call_fact(
         prompt_ref=caller.prompt_ref,
         prefix_hashes=flow.prefix_hashes,
         dialect=flow.dialect.name,
-        path=inbound.path,
+        path=_FILE_ID.sub("{id}", inbound.path),
         wire=flow.wire,
         stream=scan.stream if scan is not None else False,
         requested=scan.model[:NAME_CHARS_MAX] if scan is not None else "",
@@ -148,7 +154,7 @@ def _call_fact(
         region=(track.region or track.target.endpoint.provider.region) if track is not None else "",
         outcome=flow.outcome or Outcome.DONE,
         error_code=error.reason if error is not None else "",
-        error_detail=redact(error.message[:DETAIL_CHARS_MAX]) if error is not None else "",
+        error_detail=_detail(flow, error.message) if error is not None else "",
         status=flow.status,
         stop=flow.stop or "",
         attempts=len(flow.tracks),
@@ -178,6 +184,14 @@ def _call_fact(
     )
 
 
+def _detail(flow: Flow, message: str) -> str:
+    """A message as it is kept: what it quotes may be of the prompt, and stays only where the feature keeps text."""
+    message = message[:MESSAGE_CHARS_READ]
+    if flow.route is None or not flow.route.record.text:
+        message = _QUOTED.sub(r"\1...\1", message)
+    return redact(message[:DETAIL_CHARS_MAX])
+
+
 def _attempt_fact(services: Services, flow: Flow, track: Track, now: MonoNs) -> AttemptFact:
     start = track.started
     usage = track.usage
@@ -196,7 +210,7 @@ def _attempt_fact(services: Services, flow: Flow, track: Track, now: MonoNs) -> 
         status=track.status,
         outcome=track.outcome,
         error_code=track.error_code,
-        error_detail=redact(track.error_detail) if track.error_detail else "",
+        error_detail=_detail(flow, track.error_detail) if track.error_detail else "",
         queue_ms=ms_between(start, track.admitted) if track.admitted is not None else 0.0,
         connect_ms=ms_between(start, track.connected) if track.connected is not None else None,
         head_ms=ms_between(start, track.head) if track.head is not None else None,

@@ -27,7 +27,8 @@ _s, _p, _f = schema.sessions, schema.principals, schema.login_failures
 
 class SqlSessions(Store):
     async def login(self, name: str, password: str, *, address: str = "", now: WallMs) -> LoginResult:
-        subjects = tuple(s for s in (f"name:{name[:180]}", f"address:{address[:180]}" if address else "") if s)
+        # What is typed as a name may be a password: it is stored as a digest only.
+        subjects = (f"name:{token_digest(name)}", *((f"address:{address[:180]}",) if address else ()))
         wait_ms = await self._reader.run(lambda c: _throttle_ms(c, subjects, now))
         if wait_ms:
             return LoginResult("", None, wait_ms)
@@ -159,4 +160,5 @@ def _failed(connection: Connection, subjects: tuple[str, ...], name: str, now: W
         connection.execute(delete(_f).where(_f.c.id.in_([row.id for row in connection.execute(oldest)])))
     for subject in subjects:
         connection.execute(insert(_f).values(id=new_id("lgf", now), subject=subject, at_wall_ms=now))
-    note(connection, actor=name[:180], action="session.login_failed", subject=subjects[-1], now=now)
+    known = principals.find(connection, _p.c.name == name)
+    note(connection, actor=known.id if known else "nobody", action="session.login_failed", subject=subjects[-1], now=now)
