@@ -13,7 +13,7 @@ from headway.config.locate import Path
 from headway.config.model import Provider, Settings, Tenant
 from headway.config.presets import DIALECTS, PRESETS
 from headway.config.problems import did_you_mean, nearest, shown
-from headway.config.rules import BUDGET_USD_MAX, BUDGETS_USD, CLASSES, HEADERS_OWNED, REDACTIONS
+from headway.config.rules import BUDGET_USD_MAX, BUDGETS_USD, CLASSES, HEADERS_OWNED, REDACTIONS, UPSTREAM_CLIENTS
 from headway.config.secrets import is_reference, looks_secret
 from headway.kernel import limits
 
@@ -70,6 +70,13 @@ def _control(settings: Settings, report: Report) -> None:
     control, gateway = settings.control, settings.gateway
     for path, reference in ((("control", "link_token"), control.link_token), (("gateway", "link_token"), gateway.link_token)):
         _reference(path, reference, report)
+    if gateway.upstream_client not in UPSTREAM_CLIENTS:
+        hint = did_you_mean(gateway.upstream_client, UPSTREAM_CLIENTS)
+        report(
+            ("gateway", "upstream_client"),
+            f"{shown(gateway.upstream_client)} is not a client{hint}",
+            "clients: " + ", ".join(UPSTREAM_CLIENTS),
+        )
     if gateway.control and not gateway.control.startswith(("unix:", "tls://")):
         report(("gateway", "control"), f"{shown(gateway.control)} is neither unix:PATH nor tls://host:port", "")
     if gateway.control.startswith("tls://"):

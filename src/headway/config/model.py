@@ -55,6 +55,8 @@ class Gateway(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """How long a gateway serves from its last snapshot while control is away; then it refuses."""
     spool_disk_bytes_max: int = limits.SPOOL_DISK_BYTES_MAX
     """Facts waiting for control on disk; over it new rows are shed and counted."""
+    upstream_client: str = "headway"
+    """What speaks HTTP to providers: ``headway``, or ``aiohttp``, which costs more and honours proxies in the environment (HTTPS_PROXY)."""
     drain_s: int = 30
     """How long running streams may finish after a stop was asked for."""
     limits: Limits = Limits()

@@ -44,6 +44,7 @@ RANGES: Final = MappingProxyType(
 """(table, field) to the lowest and highest allowed value, both allowed. A test holds that no number is without a range."""
 
 CLASSES: Final = ("interactive", "batch")
+UPSTREAM_CLIENTS: Final = ("headway", "aiohttp")
 REDACTIONS: Final = ("email", "card", "phone", "key")
 BUDGETS_USD: Final = ("budget_usd_per_day", "budget_usd_per_month")
 BUDGET_USD_MAX: Final = 9_000_000_000
