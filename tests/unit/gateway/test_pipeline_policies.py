@@ -241,3 +241,49 @@ async def test_timers_of_a_call_end_with_it() -> None:
     await asyncio.sleep(0)
     assert not bench.services.desk._ticks
     assert not bench.services.desk.flows
+
+
+async def test_nothing_is_written_after_the_end_while_a_release_waits_for_a_slow_reader() -> None:
+    """A drain that hangs on the caller must not wake up behind the error that ended the answer."""
+    reply = FakeReply()
+    unblock = asyncio.Event()
+    send = reply.send
+
+    async def slow_send(data: bytes) -> None:
+        await unblock.wait()
+        await send(data)
+
+    reply.send = slow_send  # type: ignore[method-assign]
+
+    def on(event: Told, now: MonoNs) -> Sequence[Effect] | None:
+        match event:
+            case Head():
+                return (Hold(call=event.call),)
+            case Chunk(text="b"):
+                return (Release(call=event.call, chunks=1, resume=False), WaitUntil(at=after_ms(now, 10), call=event.call))
+            case Tick():
+                unblocking.append(asyncio.get_running_loop().call_later(0.02, unblock.set))
+                return (Withdraw(call=event.call, reason="check failed"),)
+        return None
+
+    unblocking: list[asyncio.TimerHandle] = []
+    bench = Bench(lambda r: FakeExchange(200, STREAM, chat_stream(["a", "b", "c"]), pause_s=0.02), others=(Scripted(on),))
+    await bench.call(chat(stream=True), reply=reply)
+    await asyncio.sleep(0.05)
+    assert reply.ended
+    assert b"[DONE]" not in reply.body
+    assert b'"error"' in reply.body
+    assert bench.facts.call().outcome == "evicted"
+
+
+async def test_a_question_that_the_dialect_cannot_put_is_an_error_and_one_fact() -> None:
+    """The body passes as it is, but cannot be decoded, which a question needs."""
+    body = json.dumps({"model": "chat", "messages": [{"role": "user", "content": [{"type": "text"}]}]}).encode()
+
+    def on(event: Told, now: MonoNs) -> Sequence[Effect] | None:
+        return (Ask(call=event.call, question="Which?"),) if isinstance(event, Head) else None
+
+    bench = Bench(lambda r: FakeExchange(200, JSON, [whole()], pause_s=0.01), others=(Scripted(on),))
+    reply = await bench.call(body)
+    assert reply.status == 400
+    assert bench.facts.call().error_code == "bad_request"
