@@ -77,11 +77,13 @@ def _story(reader: Reader, call: str) -> a.CallStory | None:
     if not facts:
         return None
     recordings = _one(reader, "recording", call, RecordingFact)
+    # Anybody with a key can send feedback of a call id: only what the call's own tenant said of it is a part of the call.
+    feedback = [row for row in _one(reader, "feedback", call, FeedbackFact) if row.tenant == facts[0].tenant]
     return a.CallStory(
         fact=facts[0],
         attempts=tuple(sorted(_one(reader, "attempt", call, AttemptFact), key=lambda row: row.attempt)),
         segments=tuple(sorted(_one(reader, "segment", call, SegmentFact), key=lambda row: row.at_wall_ms)),
-        feedback=tuple(sorted(_one(reader, "feedback", call, FeedbackFact), key=lambda row: row.at_wall_ms)),
+        feedback=tuple(sorted(feedback, key=lambda row: row.at_wall_ms)),
         spans=tuple(sorted(_one(reader, "span", call, SpanFact), key=lambda row: row.start_wall_us)),
         recording=recordings[0] if recordings else None,
     )

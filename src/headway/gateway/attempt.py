@@ -255,7 +255,8 @@ def _blanked(endpoint: Endpoint, told: Told) -> Told:
     if endpoint.without_secrets(values) == values:
         return told
     passed = [(name, endpoint.without_secrets(value)) for name, value in told.passed]
-    return told._replace(passed=passed, content_type="", request_id="", region="", ratelimit="")
+    kind = endpoint.without_secrets(told.content_type.encode("latin-1", "replace")).decode("latin-1")
+    return told._replace(passed=passed, content_type=kind, request_id="", region="", ratelimit="")
 
 
 async def _refused(services: Services, flow: Flow, track: Track, exchange: Exchange, dialect: Dialect) -> Tried:

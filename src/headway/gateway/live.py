@@ -138,14 +138,17 @@ class Live:
     def tenant(self, name: str) -> Tenant:
         return self.settings.tenants.get(name) or _DEFAULT_TENANT
 
-    def route(self, model: str) -> Route:
-        """A feature, else ``provider/model``, else a bare name that a provider lists. UnknownModel names what is near."""
+    def route(self, model: str, *confined: tuple[str, ...]) -> Route:
+        """A feature, else ``provider/model``, else a bare name that a provider lists. UnknownModel names what is near.
+
+        ``confined``: features that the caller is confined to, empty for none; names outside are no business of that caller.
+        """
         found = self._routes.get(model) or self._direct.get(model)
         if found is not None:
             return found
         target = self._direct_target(model)
         if target is None:
-            near = self._near(model)
+            near = self._near(model, [names for names in confined if names])
             raise UnknownModel(
                 f"no model named {model[:200]!r}"
                 + (f"; near: {', '.join(near)}" if near else "; GET /v1/models lists what can be called"),
@@ -171,10 +174,10 @@ class Live:
         )
         return [*self._routes, *direct]
 
-    def _near(self, model: str) -> list[str]:
+    def _near(self, model: str, confined: list[tuple[str, ...]]) -> list[str]:
         if len(model) > NAME_CHARS_COMPARED_MAX:
             return []
-        names = [n for n in self.callable_names() if abs(len(n) - len(model)) <= len(model)]
+        names = [n for n in self.callable_names() if abs(len(n) - len(model)) <= len(model) and all(n in c for c in confined)]
         return difflib.get_close_matches(model, names[:NEAR_NAMES_LOOKED_AT_MAX], NEAR_NAMES_MAX)
 
     def _feature_route(self, name: str, feature: Feature) -> Route:

@@ -135,8 +135,9 @@ class Pipeline:
         scan = flow.scan
         assert scan is not None
         live, caller = flow.live, flow.caller
-        route = flow.route = live.route(scan.model)
-        live.check_allowed(scan.model, route, live.tenant(caller.tenant), caller.features)
+        tenant = live.tenant(caller.tenant)
+        route = flow.route = live.route(scan.model, tenant.features, caller.features)
+        live.check_allowed(scan.model, route, tenant, caller.features)
         limits_ms = [ms for ms in (route.deadline_ms, caller.deadline_ms) if ms is not None]
         if limits_ms:
             flow.deadline = after_ms(flow.inbound.started, min(limits_ms))

@@ -10,7 +10,7 @@ from headway.calls.model import Origin
 from headway.control.callbook import ANY, STATES, CallBook, CallList, checked, wanted
 from headway.control.deps import Deps, Use, Viewer
 from headway.control.live import LiveCall
-from headway.control.pages.home import first_call_line
+from headway.control.pages.home import callable_features, first_call_line
 from headway.control.pages.render import fragment, show
 from headway.control.ports import CallFilter
 from headway.control.sse import WatchResponse, still_allowed
@@ -43,7 +43,7 @@ def choices(use: Deps, tenant: str) -> dict[str, tuple[str, ...]]:
     found = use.configuration.generation()
     return {
         "tenant": tuple(t.name for t in found.tenants if tenant in ("", t.name)),
-        "feature": tuple(f.name for f in found.features),
+        "feature": callable_features(found, tenant),
         "state": STATES,
         "origin": (*Origin, ANY),
     }
@@ -62,7 +62,7 @@ async def calls(request: Request, who: Viewer, use: Use) -> Response:
         choices=choices(use, who.tenant),
         live=not before,
         filtered=filtered,
-        first_call=first_call_line(use) if empty else "",
+        first_call=first_call_line(use, who.tenant) if empty else "",
     )
     return show(request, who, "calls.html", "Calls", page)
 

@@ -11,7 +11,7 @@ from headway.control.pages import attention
 from headway.control.pages.attention import Attention
 from headway.control.pages.ranges import DAY_MS, MINUTE_MS, RANGES, Range, range_named
 from headway.control.pages.render import show
-from headway.control.ports import AWAY, Bucket, GatewayView, Group, Overview
+from headway.control.ports import AWAY, Bucket, GatewayView, Generation, Group, Overview
 from headway.ledger.model import BudgetState
 
 router = APIRouter()
@@ -77,10 +77,16 @@ def rows_of(groups: tuple[Group, ...]) -> tuple[Row, ...]:
     return tuple(sorted((as_row(g) for g in groups), key=lambda r: (-r.failed_low if r.tone != "ok" else 0.0, -r.group.calls)))
 
 
-def first_call_line(use: Deps, key: str = "") -> str:
-    """A call that works against the configuration in force, with ``key`` where one is known."""
+def callable_features(found: Generation, tenant: str) -> tuple[str, ...]:
+    """Names of features that ``tenant`` may call, all for the empty one: others are no business of who is bound to it."""
+    confined = next((t.features for t in found.tenants if tenant and t.name == tenant), ())
+    return tuple(f.name for f in found.features if not confined or f.name in confined)
+
+
+def first_call_line(use: Deps, tenant: str, key: str = "") -> str:
+    """A call of ``tenant`` that works against the configuration in force, with ``key`` where one is known."""
     found = use.configuration.generation()
-    model = found.features[0].name if found.features else "PROVIDER/MODEL"
+    model = next(iter(callable_features(found, tenant)), "PROVIDER/MODEL")
     body = msgspec.json.encode({"model": model, "messages": [{"role": "user", "content": "Hello"}]}).decode()
     shown = key or ("" if found.open_access else "YOUR_KEY")
     header = f" \\\n  -H 'authorization: Bearer {shown}'" if shown else ""
@@ -134,7 +140,7 @@ async def gathered(use: Deps, who: Who, chosen: Range) -> HomePage:
         gateways=gateways,
         budgets=budgets,
         in_flight=in_flight,
-        first_call="" if ever else first_call_line(use),
+        first_call="" if ever else first_call_line(use, who.tenant),
         problem="; ".join(problems),
     )
 

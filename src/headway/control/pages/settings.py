@@ -95,7 +95,7 @@ async def create_key(request: Request, who: Operator, use: Use) -> Response:
     """Make a key from the form; its secret is on the page that answers, and nowhere else."""
     form = await form_of(request)
     created = await key_api.create(use, who, _new_key(form))
-    line = first_call_line(use, created.secret)
+    line = first_call_line(use, created.key.tenant, created.secret)
     return show(request, who, "key_created.html", "Key created", KeyCreatedPage(created=created, first_call=line), status=201)
 
 
