@@ -16,7 +16,7 @@ from typing import Protocol
 
 from headway.calls.conversation import Answer, DialectName, StopReason, Text, Usage
 from headway.calls.model import ClientGone, Closed, Outcome
-from headway.estate.reliability.failover import Attempt, Failure, Tried, Wait, attempts
+from headway.estate.reliability.failover import Attempt, Failure, Tried, Wait, attempts, spent
 from headway.gateway import opaque, subcalls
 from headway.gateway.attempt import try_once
 from headway.gateway.estimate import prefix_hashes
@@ -190,19 +190,19 @@ class Pipeline:
         """Nothing more will be tried: the answer is out, or the caller is told why there is none."""
         if last.failure is Failure.NONE:
             return
-        retried = len(flow.tracks) > 1  # then the client need not: its retries would multiply ours
+        no_more = spent(last, len(flow.tracks), flow.tracks[0].target.endpoint.provider.retries_max)
         if flow.passed_error is not None and not flow.committed:
             passed = flow.passed_error
             flow.status = passed.status
             flow.outcome = flow.outcome or Outcome.UPSTREAM_ERROR
             headers = passed.headers
-            if retried:
+            if no_more:
                 headers = [*(h for h in headers if h[0] != b"x-should-retry"), (b"x-should-retry", b"false")]
             await flow.reply.start(passed.status, headers + own_headers(flow))
             await flow.reply.end(passed.body)
             return
         error = flow.error or UpstreamFailed("no provider answered")
-        if retried:
+        if no_more:
             error.should_retry = False
         raise error
 

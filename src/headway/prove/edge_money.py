@@ -83,7 +83,7 @@ async def _used(stage: World, tenant: str) -> tuple[int, int]:
 def _rows(tenant: str, watch: Watch, answers: list[RawAnswer | None], used: int, left: int, slack: int) -> list[Checked]:
     served = sum(a is not None and a.status == 200 for a in answers)
     refused = [a for a in answers if a is not None and a.status != 200]
-    odd = [a for a in refused if a.status != 429 or a.header("x-should-retry") != "false"]
+    odd = [a for a in refused if not _honest(a)]
     story = f"{served} of {len(answers)} at once were served, {len(refused)} refused; {watch.away} polls found control away"
     return [
         at_most(f"budget_{tenant}_over_cap", watch.worst, 0, unit="tokens", n=watch.polls, method=f"spent + leased - cap; {story}"),
@@ -102,9 +102,19 @@ def _rows(tenant: str, watch: Watch, answers: list[RawAnswer | None], used: int,
             0,
             unit="calls",
             n=max(1, len(refused)),
-            method=f"first: {odd[0].status} {odd[0].headers} {odd[0].body[:200]!r}" if odd else "429 with x-should-retry: false",
+            method=f"first: {odd[0].status} {odd[0].headers} {odd[0].body[:200]!r}"
+            if odd
+            else "429 with x-should-retry: false; 503 with true where control is away",
         ),
     ]
+
+
+def _honest(answer: RawAnswer) -> bool:
+    """A spent budget is final; one that control, which is away, could not be asked about may be asked for again in a second."""
+    again = answer.header("x-should-retry")
+    if answer.status == 503:
+        return again == "true" and b"budget_unavailable" in answer.body and bool(answer.header("retry-after"))
+    return answer.status == 429 and again == "false"
 
 
 SLACK_TOKENS = int(CAP_TOKENS * BUDGET_BLOCK_MAX_SHARE) + 3 * MAX_TOKENS

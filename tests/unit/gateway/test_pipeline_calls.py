@@ -2,11 +2,13 @@
 
 import json
 
+import msgspec
 import pytest
 from gateway_bench import JSON, STREAM, Bench, FakeExchange, FakeReply, chat, chat_stream, settings, sse, whole
 
 from headway.config.model import Feature
 from headway.gateway.upstream import UpstreamError, UpstreamPhase, UpstreamRequest
+from headway.kernel.instants import mono_ns
 
 
 def answers(parts: list[bytes], headers: tuple[tuple[str, str], ...] = STREAM, status: int = 200, cut_after: int | None = None):  # type: ignore[no-untyped-def]
@@ -256,3 +258,30 @@ async def test_a_traceparent_that_is_none_is_ignored(bad: str) -> None:
     reply = await bench.call(chat(), traceparent=bad)
     assert reply.status == 200
     assert bench.facts.call().traceparent == ""
+
+
+@pytest.mark.parametrize(
+    ("retries_max", "headers", "said"),
+    [
+        (2, (), b"false"),
+        (2, (("x-should-retry", "true"),), b"false"),
+        (0, (), None),
+        (0, (("x-should-retry", "true"),), b"true"),
+        (2, (("retry-after", "30"),), None),
+    ],
+    ids=["ours are spent", "against the provider's word", "none here", "none here, provider asks", "a pause too long for us"],
+)
+async def test_a_client_is_told_not_to_multiply_our_retries(
+    retries_max: int, headers: tuple[tuple[str, str], ...], said: bytes | None
+) -> None:
+    base = settings()
+    providers = {n: msgspec.structs.replace(p, retries_max=retries_max) for n, p in base.providers.items()}
+    for spent in (False, True):
+        bench = Bench(
+            answers([b'{"error":{"message":"busy"}}'], (*JSON, *headers), status=503),
+            config=msgspec.structs.replace(base, providers=providers),
+        )
+        while spent and bench.services.retry_budget.spend(mono_ns()):
+            pass
+        reply = await bench.call(chat())
+        assert (reply.status, reply.headers.get(b"x-should-retry")) == (503, said)

@@ -136,6 +136,17 @@ def attempts(
         number += 1
 
 
+def spent(last: Tried, attempts_made: int, retries_max: int) -> bool:
+    """Whether the caller should leave it: its retries would only multiply ours, made or turned down by the budget.
+
+    Not where retries are switched off here, nor where the provider asks for a longer pause than is waited here: the caller may wait it out.
+    """
+    if attempts_made > 1:
+        return True
+    long_pause = (last.retry_after_ms or 0) > RETRY_AFTER_HONOURED_MS_MAX
+    return retries_max > 0 and _may_follow(last) and not long_pause
+
+
 ONLY_ELSEWHERE = frozenset({Failure.NO_ANSWER, Failure.BROKE_OFF, Failure.UNUSABLE})
 
 
