@@ -25,7 +25,9 @@ class Measured(NamedTuple):
     first_s: list[float]
 
 
-def request_bytes(url: str, key: str, model: str, *, stream: bool, prompt: str = "hello there") -> bytes:
+def request_bytes(
+    url: str, key: str, model: str, *, stream: bool, prompt: str = "hello there", headers: dict | None = None
+) -> bytes:
     body = {"model": model, "messages": [{"role": "user", "content": prompt}], "max_tokens": 64}
     if stream:
         body |= {"stream": True, "stream_options": {"include_usage": True}}
@@ -34,6 +36,7 @@ def request_bytes(url: str, key: str, model: str, *, stream: bool, prompt: str =
     head = (
         f"POST /v1/chat/completions HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {key}\r\ncontent-type: application/json\r\n"
     )
+    head += "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
     return (head + f"content-length: {len(data)}\r\n\r\n").encode() + data
 
 

@@ -8,6 +8,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import load
+
 from headway.prove.product import Child, Product, answers, free_port
 from headway.prove.rawhttp import Broken, request
 
@@ -48,6 +50,7 @@ class Peer:
 
     name = ""
     key = "bench"
+    headers: dict[str, str] = {}
 
     def __init__(self, folder: Path, mock_port: int) -> None:
         self.folder, self.mock_port = folder / self.name, mock_port
@@ -58,6 +61,10 @@ class Peer:
 
     def words(self) -> list[str]:
         raise NotImplementedError
+
+    def request(self, model: str, *, stream: bool, prompt: str = "hello there") -> bytes:
+        """A call as this peer wants it."""
+        return load.request_bytes(self.url, self.key, model, stream=stream, prompt=prompt, headers=self.headers)
 
     @property
     def pid(self) -> int:
@@ -73,7 +80,7 @@ class Peer:
         self.child = Child(self.name, self.words(), cwd=self.folder)
         began = time.perf_counter()
         self.child.start()
-        await first_answer(self.child, self.url, self.key)
+        await first_answer(self.child, self.url, self.key, self.headers)
         return time.perf_counter() - began
 
     def stop(self) -> None:
@@ -81,10 +88,10 @@ class Peer:
             self.child.stop()
 
 
-async def first_answer(child: Child, url: str, key: str) -> None:
+async def first_answer(child: Child, url: str, key: str, more: dict[str, str] | None = None) -> None:
     """Ask until a call is answered with 200."""
     body = b'{"model":"bench-plain","messages":[{"role":"user","content":"hi"}]}'
-    headers = [("authorization", f"Bearer {key}"), ("content-type", "application/json")]
+    headers = [("authorization", f"Bearer {key}"), ("content-type", "application/json"), *(more or {}).items()]
     until = time.perf_counter() + START_WITHIN_S
     while time.perf_counter() < until:
         try:
@@ -231,6 +238,7 @@ class Portkey(Peer):
     def __init__(self, folder: Path, mock_port: int, cache: Path) -> None:
         super().__init__(folder, mock_port)
         self.cache = cache
+        self.headers = {"x-portkey-provider": "openai", "x-portkey-custom-host": f"http://127.0.0.1:{mock_port}/v1"}
 
     def prepare(self) -> str:
         home = self.cache / "portkey"

@@ -61,10 +61,10 @@ async def cost_us(peer, run: load.Run, per: str) -> tuple[float, load.Measured]:
 async def one_pass(peer, quick: bool) -> dict[str, float]:
     """All loads on one peer."""
     scale = 0.3 if quick else 1.0
-    plain = load.request_bytes(peer.url, peer.key, "bench-plain", stream=False)
-    burst = load.request_bytes(peer.url, peer.key, "bench-burst", stream=True)
-    paced = load.request_bytes(peer.url, peer.key, "bench-paced", stream=True)
-    big = load.request_bytes(peer.url, peer.key, "bench-plain", stream=False, prompt="word " * (BIG_BYTES // 5))
+    plain = peer.request("bench-plain", stream=False)
+    burst = peer.request("bench-burst", stream=True)
+    paced = peer.request("bench-paced", stream=True)
+    big = peer.request("bench-plain", stream=False, prompt="word " * (BIG_BYTES // 5))
     out: dict[str, float] = {}
     await load.Run(peer.url, plain, connections=8, seconds=0.5)()
     single = await load.Run(peer.url, plain, connections=1, seconds=30, most=int(SINGLE_CALLS * scale))()
@@ -116,9 +116,7 @@ async def measure(given: argparse.Namespace) -> tuple[dict, dict[str, list[dict]
             try:
                 started[peer.name] = await starts(peer, 1 if peer.name in ("direct", "litellm") else STARTS)
             except RuntimeError as error:
-                if peer.name in ("direct", "nginx", "headway"):
-                    raise
-                say(f"left out: {peer.name}: {error}")
+                leave_out(peer, error)
                 continue
             place(peer)
         running = [peer for peer in running if peer.name in started]
@@ -126,9 +124,14 @@ async def measure(given: argparse.Namespace) -> tuple[dict, dict[str, list[dict]
         foreign = []
         began = time.perf_counter()
         for n in range(given.passes):
-            for peer in running:
+            for peer in [peer for peer in running if peer.name in passes]:
                 watch = proc.ForeignLoad.begin()
-                passes[peer.name].append(await one_pass(peer, given.quick))
+                try:
+                    passes[peer.name].append(await one_pass(peer, given.quick))
+                except RuntimeError as error:
+                    leave_out(peer, error)
+                    del passes[peer.name]
+                    continue
                 foreign.append(watch.cores())
                 done = n * len(running) + running.index(peer) + 1
                 left = (time.perf_counter() - began) / done * (given.passes * len(running) - done)
@@ -136,6 +139,13 @@ async def measure(given: argparse.Namespace) -> tuple[dict, dict[str, list[dict]
                     f"pass {n + 1}/{given.passes} {peer.name}: {passes[peer.name][-1]['cpu_request_us']:.0f} µs a request, about {left:.0f} s left"
                 )
         return started, passes, foreign
+
+
+def leave_out(peer, error: RuntimeError) -> None:
+    """A peer that does not work here is no reason to measure nothing; without these three there is nothing to say."""
+    if peer.name in ("direct", "nginx", "headway"):
+        raise error
+    say(f"left out: {peer.name}: {error}")
 
 
 def place(peer) -> None:
