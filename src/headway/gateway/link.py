@@ -87,6 +87,8 @@ class ControlLink:
         self._sent_segments: dict[str, float] = {}
         self._reported: dict[str, tuple[int, float]] = {}
         self._greeted = False
+        self._away = False
+        """Control could not be reached when it was last tried."""
         self._second = self._shown = 0
 
     # --- Feed
@@ -127,9 +129,9 @@ class ControlLink:
         return True
 
     def ask_leases(self) -> None:
-        """Send the book's wishes. Away from control they are refused at once, in words."""
+        """Send the book's wishes. Away from control they are refused at once, in words; while the link is being made they wait."""
         wishes = self._services.book.to_ask
-        while wishes:
+        while wishes and (self._state.link_up or self._away):
             budget, amount = wishes.popleft()
             if self._state.link_up:
                 self._outbox.wish(LeaseWanted(budget=budget, amount=amount, request=new_id("ask", wall_ms())))
@@ -148,8 +150,10 @@ class ControlLink:
             try:
                 reader, writer = await self._connect()
             except (OSError, ssl.SSLError) as error:
+                self._away = True
                 log.debug("control is away: %s", error)
             else:
+                self._away = False
                 await self._talk_until_lost(reader, writer)
             if self._greeted:
                 pause_ms = RECONNECT_MS_FIRST

@@ -236,6 +236,18 @@ async def test_control_away_refuses_leases_at_once_and_leaves_open_that_it_is_no
     assert reply.headers[b"x-should-retry"] == b"true"
 
 
+async def test_calls_wait_for_a_link_that_is_being_made(rig: Rig, control: FakeControl) -> None:
+    await rig.take(snapshot())
+    call = asyncio.create_task(rig.bench.call(chat()))
+    await asyncio.sleep(0.03)
+    assert not call.done(), "nobody has yet tried to reach control"
+    rig.run()
+    wish = (await control.wait_for(LeaseWanted))[0]
+    lease = Lease(id="lea_1", budget=BUDGET.budget, scope=BUDGET.scope, unit=BUDGET.unit, amount=wish.amount, ttl_ms=60_000)
+    control.say(LeaseGranted(lease=lease, request=wish.request))
+    assert (await call).status == 200
+
+
 async def test_a_break_while_a_call_waits_for_its_block_ends_the_wait(rig: Rig, control: FakeControl) -> None:
     rig.run()
     await until(lambda: rig.state.link_up)
