@@ -80,14 +80,16 @@ async def _used(stage: World, tenant: str) -> tuple[int, int]:
     return sum((f.get("input_tokens") or 0) + (f.get("output_tokens") or 0) for f in facts), len(facts)
 
 
-def _rows(tenant: str, watch: Watch, answers: list[RawAnswer | None], used: int, left: int, slack: int) -> list[Checked]:
+def _rows(
+    tenant: str, watch: Watch, answers: list[RawAnswer | None], used: int, facts: int, left: int, slack: int
+) -> list[Checked]:
     served = sum(a is not None and a.status == 200 for a in answers)
     refused = [a for a in answers if a is not None and a.status != 200]
     odd = [a for a in refused if not _honest(a)]
     story = f"{served} of {len(answers)} at once were served, {len(refused)} refused; {watch.away} polls found control away"
     return [
         at_most(f"budget_{tenant}_over_cap", watch.worst, 0, unit="tokens", n=watch.polls, method=f"spent + leased - cap; {story}"),
-        at_most(f"budget_{tenant}_used_over_cap", used - CAP_TOKENS, 0, unit="tokens", n=served, method="by the facts"),
+        at_most(f"budget_{tenant}_used_over_cap", used - CAP_TOKENS, 0, unit="tokens", n=facts, method="by the facts"),
         at_most(
             f"budget_{tenant}_refused_early",
             left,
@@ -129,8 +131,8 @@ async def crowd(stage: World) -> list[Checked]:
         await _drain(stage, key)
         await asyncio.sleep(1.5)
         state = await watch.look()
-    used, _ = await _used(stage, "capped")
-    return _rows("crowd", watch, answers, used, CAP_TOKENS - state["spent"], SLACK_TOKENS)
+    used, facts = await _used(stage, "capped")
+    return _rows("crowd", watch, answers, used, facts, CAP_TOKENS - state["spent"], SLACK_TOKENS)
 
 
 async def gateway_killed(stage: World) -> list[Checked]:
@@ -145,8 +147,8 @@ async def gateway_killed(stage: World) -> list[Checked]:
         answers += await _crowd(stage, key)
         await _drain_reconciled(stage, key)
         state = await watch.look()
-    used, _ = await _used(stage, "gateway-killed")
-    return _rows("gateway_killed", watch, answers, used, CAP_TOKENS - state["spent"], SLACK_TOKENS)
+    used, facts = await _used(stage, "gateway-killed")
+    return _rows("gateway_killed", watch, answers, used, facts, CAP_TOKENS - state["spent"], SLACK_TOKENS)
 
 
 async def _drain_reconciled(stage: World, key: str) -> None:
@@ -170,5 +172,5 @@ async def control_killed(stage: World) -> list[Checked]:
         answers += await _crowd(stage, key)
         await _drain_reconciled(stage, key)
         state = await watch.look()
-    used, _ = await _used(stage, "control-killed")
-    return _rows("control_killed", watch, answers, used, CAP_TOKENS - state["spent"], SLACK_TOKENS)
+    used, facts = await _used(stage, "control-killed")
+    return _rows("control_killed", watch, answers, used, facts, CAP_TOKENS - state["spent"], SLACK_TOKENS)
