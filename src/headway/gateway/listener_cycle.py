@@ -28,7 +28,12 @@ if TYPE_CHECKING:
     )
 
 _RESET = struct.pack("ii", 1, 0)
-_ANTHROPIC_TYPES = {"too_large": "request_too_large", "body_too_large": "request_too_large", "draining": "overloaded_error", "internal": "api_error"}
+_ANTHROPIC_TYPES = {
+    "too_large": "request_too_large",
+    "body_too_large": "request_too_large",
+    "draining": "overloaded_error",
+    "internal": "api_error",
+}
 """Where that dialect has a type of its own."""
 _ANTHROPIC_PATHS = ("/v1/messages", "/anthropic/")
 
