@@ -140,7 +140,7 @@ async def gateway_killed(stage: World) -> list[Checked]:
     key = await stage.product.new_key("gateway-killed")
     async with Watch(stage, "gateway-killed") as watch:
         crowded = asyncio.create_task(_crowd(stage, key))
-        await asyncio.sleep(0.35)
+        await asyncio.sleep(0.7)  # some were served, many are under way
         stage.product.gateway.kill()
         answers = await crowded
         await stage.product.start_gateway()
