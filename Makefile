@@ -59,7 +59,7 @@ lint: $(DEV) ## Formatting, lint, types, the arrows of the house
 docs: $(DEV) ## Write the generated pages of docs/reference anew
 	$(BIN)/python tools/reference.py
 
-UV = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
+UV = $(BIN)/uv pip compile --quiet --no-strip-extras --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
 	--no-emit-options --custom-compile-command 'make lock' $(UPGRADE)
 lock: $(DEV) ## Resolve requirements/*.txt anew from pyproject.toml and requirements/*.in (UPGRADE=--upgrade takes newer releases)
 	$(UV) pyproject.toml requirements/build.in requirements/dev.in --extra serve --extra postgres -o requirements/dev.txt
