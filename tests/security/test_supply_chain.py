@@ -78,6 +78,6 @@ def test_each_requirement_is_pinned_and_hashed(path: Path) -> None:
         head, *rest = [
             line.strip().rstrip("\\").strip() for line in block.splitlines() if line.strip() and not line.strip().startswith("#")
         ]
-        assert re.fullmatch(r"[A-Za-z0-9._-]+(\[[a-z,]+\])?==[^\s;]+( ; .+)?", head), head
+        assert re.fullmatch(r"[A-Za-z0-9._-]+(\[[a-z, ]+\])?==[^\s;]+( ; .+)?", head), head
         assert rest, head
         assert all(re.fullmatch(r"--hash=sha256:[0-9a-f]{64}", line) for line in rest), head

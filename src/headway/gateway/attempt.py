@@ -295,8 +295,13 @@ async def _relay_stream(services: Services, flow: Flow, track: Track, exchange: 
         async for data in exchange.chunks():
             out = feed(data)
             if seen.failed:
-                error = _said(track, seen)
-                break
+                error = error or _said(track, seen)
+                if not (flow.committed and flow.wire is Wire.BYTES and not flow.holding):
+                    break
+                # Within one dialect the provider's own words end the stream: ours would say less.
+                flow.error_told = True
+                await say(flow, track.target.endpoint.without_secrets(out))
+                continue
             if out:
                 now = mono_ns()
                 track.saw_read(now)
@@ -311,7 +316,7 @@ async def _relay_stream(services: Services, flow: Flow, track: Track, exchange: 
         if error is None and not seen.ended and seen.stop is None:
             error = UpstreamFailed("the provider closed the stream before its end", code="upstream_cut")
     except UpstreamError as broken:
-        tail, error = b"", upstream_call_error(flow, broken)
+        tail, error = b"", error or upstream_call_error(flow, broken)
     finally:
         _note_seen(flow, track, seen)  # whoever ends it: what was seen is what is charged
         if seen.started:

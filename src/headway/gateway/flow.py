@@ -131,6 +131,8 @@ class Flow:
     tried: Tried | None = None
     passed_error: PassedError | None = None
     error: CallError | None = None
+    error_told: bool = False
+    """The caller has read it in the provider's own event: nothing follows but the end."""
     outcome: Outcome | None = None
     status: int = 0
     committed: bool = False

@@ -224,7 +224,9 @@ class Pipeline:
     async def break_off(self, flow: Flow, error: CallError) -> None:
         """After the first committed byte: an honest error event, never the dialect's clean end."""
         flow.outcome = Outcome.INCOMPLETE if flow.outcome is Outcome.UPSTREAM_ERROR else flow.outcome
-        if flow.scan is not None and flow.scan.stream:
+        if flow.error_told:
+            await flow.reply.end()
+        elif flow.scan is not None and flow.scan.stream:
             await flow.reply.end(flow.relay.error(error) if flow.relay else flow.dialect.error_event(error))
         else:
             await flow.reply.abort()

@@ -111,6 +111,17 @@ async def test_an_error_event_before_any_text_fails_over() -> None:
     assert reply.headers[b"x-headway-answered"] == b"two/m2"
 
 
+async def test_a_providers_error_event_after_text_passes_in_its_own_words() -> None:
+    event = 'data: {"error":{"message":"overloaded","type":"overloaded_error","code":"busy","param":null}}'
+    bench = Bench(answers([*chat_stream(done=False)[:2], event.encode() + b"\n\n", b"data: [DONE]\n\n"]))
+    reply = await bench.call(chat(stream=True))
+    assert reply.body.endswith(event.encode() + b"\n\n")
+    assert reply.body.count(b'"error"') == 1
+    assert b"[DONE]" not in reply.body
+    assert reply.ended
+    assert bench.facts.call().outcome == "incomplete"
+
+
 async def test_no_failover_after_the_first_byte() -> None:
     def script(request: UpstreamRequest) -> FakeExchange:
         return FakeExchange(200, STREAM, chat_stream(), cut_after=2)

@@ -1,5 +1,7 @@
 """The members of a streamed chat chunk (and of a whole answer) that anybody here reads. All else is passed over, all types are lenient."""
 
+import json
+
 import msgspec
 
 _NOTHING = (b"", b"null", b'""', b"[]")
@@ -79,5 +81,14 @@ def read_chunk(data: bytes) -> Chunk | None:
 
 
 def text_of(raw: msgspec.Raw) -> str:
-    """The string; "" for anything else."""
-    return msgspec.json.decode(raw, type=str) if bytes(raw).startswith(b'"') else ""
+    """The string; "" for anything else. What is no UTF-8 in it shows as U+FFFD: the rest of an answer is not lost for it."""
+    text = bytes(raw)
+    if not text.startswith(b'"'):
+        return ""
+    try:
+        return msgspec.json.decode(text, type=str)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        try:
+            return str(json.loads(text.decode("utf-8", "replace"))).encode("utf-8", "replace").decode()
+        except ValueError:
+            return ""
