@@ -25,8 +25,8 @@ class FactTable:
         self._engine = engine
 
     async def calls(self, where: a.CallQuery, limit: int = 50) -> a.CallPage:
-        """The newest ``limit`` calls (at most PAGE_ROWS_MAX) that match."""
-        limit = max(1, min(limit, PAGE_ROWS_MAX))
+        """The newest ``limit`` calls that match: at most a page, and the one more by which a reader knows that another page follows."""
+        limit = max(1, min(limit, PAGE_ROWS_MAX + 1))
         found = await self._engine.run(lambda reader: _calls(reader, load_queries().call_ids(where, limit + 1)))
         return a.CallPage(calls=found[:limit], next=found[limit - 1].call if len(found) > limit else "")
 

@@ -79,6 +79,7 @@ class GatewayMetrics:
         self.snapshot_age = gauge(
             "headway_snapshot_age_seconds", "Age of the snapshot in force, 0 while control is connected."
         ).labels()
+        self.tasks = gauge("headway_tasks", "Tasks of the event loop: calls, their callers' connections, jobs.").labels()
         self.degraded = gauge("headway_degraded", "Reasons for which the gateway is degraded.").labels()
 
     def _facts(self, registry: Registry) -> None:

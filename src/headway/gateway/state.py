@@ -1,5 +1,6 @@
 """How the gateway itself is: ready, degraded and why, and the metrics page. What ``/health`` and heartbeats tell."""
 
+import asyncio
 from dataclasses import dataclass, field
 
 from headway.gateway.families import GatewayMetrics, InFlight
@@ -70,6 +71,7 @@ class GatewayState:
                 metrics.connections_closed.labels(reason).set(n)
             metrics.link_up.set(1 if self.link_up else 0)
             metrics.degraded.set(len(self.degraded()))
+            metrics.tasks.set(_tasks())
             if services.live is not None:
                 metrics.generation.set(services.live.generation)
                 metrics.snapshot_age.set(0 if self.link_up else (wall_ms() - services.live.made_wall_ms) / 1000)
@@ -80,3 +82,11 @@ class GatewayState:
 def _in_flight(services: Services) -> InFlight:
     queued = sum(1 for f in services.in_flight.values() if f.tracks and f.tracks[-1].admitted is None)
     return InFlight(queued, len(services.in_flight) - queued)
+
+
+def _tasks() -> int:
+    """0 outside a loop, as in a test of the page."""
+    try:
+        return len(asyncio.all_tasks())
+    except RuntimeError:
+        return 0
