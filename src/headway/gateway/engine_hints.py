@@ -9,6 +9,8 @@ from headway.gateway.live import Target
 
 def with_engine_hints(flow: Flow, target: Target, body: bytes) -> bytes:
     """``body`` with vLLM's ``priority`` (lower first) and llama.cpp's ``id_slot``, where a policy asked for them; else as it is."""
+    if flow.priority is None and flow.slot is None:
+        return body
     members: dict[str, bytes] = {}
     preset = target.endpoint.preset.name
     if flow.priority is not None and preset == "vllm":

@@ -75,6 +75,10 @@ class Endpoint:
             self._headers_until = MonoNs(now + SECRET_FRESH_NS)
         return self._headers
 
+    @property
+    def has_secrets(self) -> bool:
+        return bool(self._secret_values)
+
     def without_secrets(self, data: bytes) -> bytes:
         """``data`` without the keys that this endpoint was sent: some providers repeat a wrong one in their refusal."""
         for value in self._secret_values:
@@ -86,10 +90,11 @@ class Endpoint:
 class Target:
     endpoint: Endpoint
     model: str
+    name: str = field(init=False)
+    """provider/model, as answers and facts tell it."""
 
-    @property
-    def name(self) -> str:
-        return f"{self.endpoint.provider_name}/{self.model}"
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", f"{self.endpoint.provider_name}/{self.model}")
 
 
 @dataclass(slots=True)
