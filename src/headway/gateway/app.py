@@ -183,7 +183,7 @@ async def _read(inbound: Inbound, receive: Receive, bytes_max: int, cycle: Cycle
             "send the body without content-encoding", status=415, code="unsupported_encoding", param="content-encoding"
         )
     if cycle is not None and not cycle.more_body and not cycle.disconnected:  # it came whole: nothing to wait for
-        inbound.body = bytes(cycle.body)
+        inbound.body, cycle.body = bytes(cycle.body), bytearray()
         return _checked_size(inbound, bytes_max)
     message = await _part(receive)
     inbound.body = message.get("body", b"")

@@ -122,7 +122,8 @@ class AsgiReply:
 
 def reply_on(scope: MutableMapping[str, Any], send: Send) -> tuple[EndableReply, Cycle | None]:
     """The reply for a request, and the listener's cycle where it is one of ours."""
-    cycle = scope.get("extensions", {}).get("headway", {}).get("cycle")
+    # Taken out: a cycle holds its scope, and the two would keep each other, and a body, until the collector comes.
+    cycle = scope.get("extensions", {}).pop("headway", {}).get("cycle")
     if cycle is None:
         return AsgiReply(send), None
     return (AsgiReply(send) if isinstance(cycle, Cycle10) else CycleReply(cycle)), cycle

@@ -4,6 +4,10 @@ import gc
 
 import pytest
 from gateway_bench import JSON, STREAM, Bench, FakeExchange, chat, chat_stream, whole
+from gateway_served import Client, served
+
+from headway.gateway.flow import Flow, Inbound
+from headway.gateway.listener_cycle import Cycle
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -25,3 +29,28 @@ async def test_a_finished_call_leaves_no_cycles(stream: bool) -> None:
         gc.garbage.clear()
         gc.enable()
     assert left == []
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_finished_request_leaves_its_body_to_nobody(stream: bool) -> None:
+    """Through the real listener: a body that waited for the collector would be memory that grows with traffic."""
+    async with served() as gateway, Client(gateway.port) as client:
+        body = chat(stream=stream, text="x" * 200_000)
+        for _ in range(3):
+            await client.send("POST", "/v1/chat/completions", body)
+            assert (await client.answer()).status == 200
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(10):
+                await client.send("POST", "/v1/chat/completions", body)
+                assert (await client.answer()).status == 200
+            gateway.facts.rows.clear()
+            gc.set_debug(gc.DEBUG_SAVEALL)
+            gc.collect()
+            kept = [type(o).__name__ for o in gc.garbage if isinstance(o, Cycle | Flow | Inbound)]
+        finally:
+            gc.set_debug(0)
+            gc.garbage.clear()
+            gc.enable()
+        assert kept == []
