@@ -6,7 +6,8 @@ Only ``gateway``, ``control``, ``sdk``, ``cli`` and ``prove`` may call the funct
 """
 
 import time
-from typing import NewType
+from collections.abc import Callable
+from typing import NewType, cast
 
 MonoNs = NewType("MonoNs", int)
 """Nanoseconds of this process' monotonic clock."""
@@ -18,9 +19,8 @@ NS_PER_MS = 1_000_000
 NS_PER_S = 1_000_000_000
 
 
-def mono_ns() -> MonoNs:
-    """Now, for intervals."""
-    return MonoNs(time.monotonic_ns())
+mono_ns: Callable[[], MonoNs] = cast("Callable[[], MonoNs]", time.monotonic_ns)
+"""Now, for intervals. The clock itself: it is read seven times a call."""
 
 
 def wall_ms() -> WallMs:
