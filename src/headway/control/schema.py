@@ -24,7 +24,7 @@ async def taken(request: Request, kind: type[T]) -> T:
         raise Refused("bad_request", "the body must be JSON", status=415, fix="send `content-type: application/json`")
     try:
         return msgspec.json.decode(await request.body(), type=kind)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise Refused.bad(f"the body cannot be used: {error}", "see /api/v1/openapi.json for its form") from error
 
 

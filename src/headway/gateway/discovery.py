@@ -77,7 +77,7 @@ class Discovery:
             finally:
                 await exchange.close()
             names = [m.id for m in _decoder.decode(body).data if MODEL_NAME_SAFE.fullmatch(m.id)]
-        except (UpstreamError, CallError, msgspec.MsgspecError) as error:
+        except (UpstreamError, CallError, msgspec.MsgspecError, UnicodeDecodeError) as error:
             log.warning("provider %s does not say what it can call: %s", endpoint.provider_name, error)
             return False
         self._listed[endpoint.provider_name] = tuple(names[:MODELS_LISTED_MAX])

@@ -33,7 +33,7 @@ def feedback(services: Services, inbound: Inbound, live: Live) -> dict[str, Any]
     caller = identify(inbound, live, inbound.started_wall)
     try:
         body = msgspec.json.decode(inbound.body, type=FeedbackBody)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise BadRequest(f"feedback is {{call, kind, note?}}: {error}") from error
     if not _CALL_ID.fullmatch(body.call):
         raise BadRequest("call is the value of the answer's x-headway-call header", param="call")

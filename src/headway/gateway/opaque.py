@@ -199,7 +199,7 @@ def _body(flow: Flow, target: Target) -> bytes:
 def _note_usage(flow: Flow, track: Track, body: bytes) -> None:
     try:
         counted = _counted.decode(body)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError):
         return
     track.answered = counted.model
     if counted.usage is not None:

@@ -79,7 +79,7 @@ async def _wire(stage: World, seconds: float, seed: int) -> list[Checked]:
     after = await metrics(stage.product.url)
     log = stage.product.gateway.log.read_text(errors="replace")
     uncaught = [line for line in log.splitlines() if UNCAUGHT.search(line)]
-    first = f"first: {uncaught[0][:300]}" if uncaught else "nothing of the kind in the gateway's log"
+    first = f"first: {uncaught[0][-1_500:]}" if uncaught else "nothing of the kind in the gateway's log"
     return [
         _row("listener_findings", findings, done, seed),
         at_most("uncaught_exceptions", len(uncaught), 0, unit="lines", n=done, method=first),

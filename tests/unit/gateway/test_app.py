@@ -524,3 +524,9 @@ async def test_calls_past_the_configured_bound_are_told_to_come_again(gw: Served
     gw.script(head_delay_ms=300, times=10)
     answers = await asyncio.gather(*(gw.call("POST", "/v1/chat/completions", CHAT) for _ in range(5)))
     assert sorted(a.status for a in answers) == [200, 200, 503, 503, 503]
+
+
+async def test_feedback_that_is_no_text_is_refused_in_words(gw: Served) -> None:
+    got = await gw.call("POST", "/v1/headway/feedback", b'{"\xb0":1}')
+    assert got.status == 400
+    assert b"feedback is" in got.body
