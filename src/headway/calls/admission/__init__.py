@@ -1,0 +1,1 @@
+"""Admission: who goes next at an endpoint that several share. See README.md."""
