@@ -10,6 +10,7 @@ import msgspec
 from headway.kernel.limits import LINK_QUEUE_FRAMES_MAX, LINK_SEGMENTS_WAITING_MAX, LINK_SILENCE_MS_MAX
 from headway.link import frames
 from headway.link.messages import (
+    AdmissionSeen,
     CallOpened,
     CallSeen,
     Heartbeat,
@@ -41,6 +42,10 @@ class Desk(Protocol):
     def segment_stored(self, gateway: str, segment: str) -> None: ...
 
 
+def _not_shown(_gateway: str, _seen: AdmissionSeen) -> None:
+    """Where nobody shows the state of admission."""
+
+
 class Listeners(msgspec.Struct, frozen=True, kw_only=True):
     """What hears a gateway. ``store_segment`` returns when the data is durable and raises when it is not; the others must not block."""
 
@@ -48,6 +53,7 @@ class Listeners(msgspec.Struct, frozen=True, kw_only=True):
     on_opened: Callable[[str, CallOpened], None]
     on_seen: Callable[[str, CallSeen], None]
     on_heartbeat: Callable[[str, Heartbeat], None]
+    on_admission: Callable[[str, AdmissionSeen], None] = _not_shown
 
 
 class Connection:
@@ -136,6 +142,8 @@ class Connection:
                 self._listeners.on_opened(self.gateway, message)
             case CallSeen():
                 self._listeners.on_seen(self.gateway, message)
+            case AdmissionSeen():
+                self._listeners.on_admission(self.gateway, message)
             case Heartbeat():
                 self._desk.heartbeat(self.gateway, message.at_wall_ms)
                 self._heard(self.gateway, message)

@@ -12,6 +12,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
+from headway.calls.admission.model import EndpointView
 from headway.facts.model import AttemptFact, CallFact, Fact
 from headway.facts.spool import Spool
 from headway.gateway.flow import Flow
@@ -21,9 +24,16 @@ from headway.gateway.state import GatewayState
 from headway.kernel.errors import HeadwayError
 from headway.kernel.ids import new_id
 from headway.kernel.instants import NS_PER_S, MonoNs, mono_ns, wall_ms
-from headway.kernel.limits import LEASE_TTL_S, LINK_RECONNECT_MS_MAX, LINK_SILENCE_MS_MAX, LIVE_FEED_CALLS_PER_S_MAX
+from headway.kernel.limits import (
+    ADMISSION_TENANTS_SEEN_MAX,
+    LEASE_TTL_S,
+    LINK_RECONNECT_MS_MAX,
+    LINK_SILENCE_MS_MAX,
+    LIVE_FEED_CALLS_PER_S_MAX,
+)
 from headway.link import frames
 from headway.link.messages import (
+    AdmissionSeen,
     CallOpened,
     CallSeen,
     Down,
@@ -90,6 +100,7 @@ class ControlLink:
         self._away = False
         """Control could not be reached when it was last tried."""
         self._second = self._shown = 0
+        self._admission_shown = False
 
     # --- Feed
 
@@ -296,8 +307,22 @@ class ControlLink:
                     metrics=self._state.render_metrics(),
                 )
             )
+            self._see_admission()
             self._wake.set()
             await asyncio.sleep(HEARTBEAT_S)
+
+    def _see_admission(self) -> None:
+        """What the board shows of the queues. Once they were shown, their end is shown too. A fault in it costs no link."""
+        try:
+            views = tuple(shortened(view) for view in self._services.admission_views(mono_ns()))
+        except Exception:
+            log.exception("the state of admission cannot be told")
+            self._state.problems["admission"] = "its state cannot be told; see gateway.log"
+            return
+        self._state.problems.pop("admission", None)
+        if views or self._admission_shown:
+            self._outbox.admission(AdmissionSeen(at_wall_ms=wall_ms(), endpoints=views))
+        self._admission_shown = bool(views)
 
     async def _report(self) -> None:
         """Tell what each block has spent, when it has changed, is over or must be renewed."""
@@ -328,6 +353,14 @@ class ControlLink:
             return False
         self._wake.set()
         return True
+
+
+def shortened(view: EndpointView) -> EndpointView:
+    """With the ADMISSION_TENANTS_SEEN_MAX tenants that have most waiting, then most running, then most served."""
+    if len(view.tenants) <= ADMISSION_TENANTS_SEEN_MAX:
+        return view
+    busiest = sorted(view.tenants, key=lambda t: (t.queued, t.running, t.served_tokens), reverse=True)
+    return msgspec.structs.replace(view, tenants=tuple(busiest[:ADMISSION_TENANTS_SEEN_MAX]))
 
 
 async def _drained(writer: asyncio.StreamWriter) -> None:

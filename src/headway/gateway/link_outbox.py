@@ -3,17 +3,17 @@
 from collections import OrderedDict, deque
 
 from headway.kernel.limits import LINK_QUEUE_FRAMES_MAX
-from headway.link.messages import CallOpened, CallSeen, Heartbeat, LeaseReturned, LeaseWanted, Up
+from headway.link.messages import AdmissionSeen, CallOpened, CallSeen, Heartbeat, LeaseReturned, LeaseWanted, Up
 
 SAID_AGAIN_MAX = 256
 """Last words of blocks kept after they were sent: the link may have broken before control read them. Older ones are reconciled."""
 
 
 class Outbox:
-    """Settlements first, then wishes, then the heartbeat, then the live feed.
+    """Settlements first, then wishes, then the heartbeat and the state of admission, then the live feed.
 
     Settlements are kept until sent, one a lease (``spent`` only grows, so the last says all), and last words are sent again after a break.
-    Wishes and heartbeats die with their link. The feed is shed past LINK_QUEUE_FRAMES_MAX.
+    Wishes, heartbeats and states die with their link. The feed is shed past LINK_QUEUE_FRAMES_MAX.
     """
 
     def __init__(self) -> None:
@@ -21,10 +21,12 @@ class Outbox:
         self._said: OrderedDict[str, LeaseReturned] = OrderedDict()
         self._wishes: deque[LeaseWanted] = deque()
         self._beat: Heartbeat | None = None
+        self._admission: AdmissionSeen | None = None
         self._feed: deque[CallOpened | CallSeen] = deque()
 
     def __len__(self) -> int:
-        return len(self._returns) + len(self._wishes) + len(self._feed) + (self._beat is not None)
+        single = (self._beat is not None) + (self._admission is not None)
+        return len(self._returns) + len(self._wishes) + len(self._feed) + single
 
     def settle(self, lease: str, spent: int, *, final: bool) -> None:
         waiting = self._returns.get(lease)
@@ -39,6 +41,10 @@ class Outbox:
     def beat(self, beat: Heartbeat) -> None:
         """The latest counts."""
         self._beat = beat
+
+    def admission(self, seen: AdmissionSeen) -> None:
+        """The latest counts."""
+        self._admission = seen
 
     def feed(self, message: CallOpened | CallSeen) -> bool:
         """False: shed."""
@@ -61,6 +67,9 @@ class Outbox:
         if self._beat is not None:
             beat, self._beat = self._beat, None
             return beat
+        if self._admission is not None:
+            seen, self._admission = self._admission, None
+            return seen
         return self._feed.popleft() if self._feed else None
 
     def link_lost(self) -> None:
@@ -69,4 +78,4 @@ class Outbox:
         self._said.clear()
         self._wishes.clear()
         self._feed.clear()
-        self._beat = None
+        self._beat = self._admission = None

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from headway.calls.admission.model import EndpointView
 from headway.calls.conversation import DialectName
 from headway.estate.reliability.failover import Budget
 from headway.facts.model import Fact
@@ -16,7 +17,7 @@ from headway.gateway.flow import Flow
 from headway.gateway.live import Live
 from headway.gateway.upstream import Upstream
 from headway.kernel.ids import IdSource
-from headway.kernel.instants import WallMs
+from headway.kernel.instants import MonoNs, WallMs
 
 
 class FactSink(Protocol):
@@ -37,6 +38,10 @@ class Feed(Protocol):
         ...
 
 
+def _no_views(_now: MonoNs) -> tuple[EndpointView, ...]:
+    return ()
+
+
 @dataclass(slots=True)
 class Services:
     gateway: str
@@ -52,4 +57,6 @@ class Services:
     live: Live | None = None
     in_flight: dict[str, Flow] = field(default_factory=dict)
     draining: bool = False
+    admission_views: Callable[[MonoNs], tuple[EndpointView, ...]] = _no_views
+    """Who waits and runs at each endpoint that a policy shares: sent to control every second, nothing while it is empty."""
     new_call_id: Callable[[WallMs], str] = field(default_factory=lambda: IdSource("call"))

@@ -105,6 +105,12 @@ LINK_SILENCE_MS_MAX = 15_000  # a gateway that sends nothing, not even heartbeat
 LINK_SEGMENTS_WAITING_MAX = 8  # over it a segment is not taken and comes again
 LINK_GATEWAYS_MAX = 256
 
+# Evidence of admission.
+ADMISSION_TENANTS_SEEN_MAX = 200  # an endpoint whose queues the board shows; over it those with least waiting are left out
+ADMISSION_CALLS_READ_MAX = 5_000  # newest calls whose intervals are laid beside each other for stalls and token gaps; the count is shown
+ADMISSION_STRATA_SHOWN_MAX = 200  # rows of a table by tenant, class and band; over it the ones with fewest calls are left out and counted
+ADMISSION_PEERS_KEPT_MAX = 64  # tenants in the matrix of stalls; over it the ones with least stall count together as "other tenants"
+
 # Budgets.
 BUDGET_BLOCK_MAX_SHARE = 0.05
 LEASE_TTL_S = 60
@@ -191,3 +197,7 @@ RESPONSES_MAX_TOKENS_MIN = 16
 """OpenAI's Responses API refuses fewer; a smaller wish is raised to it and named as lost."""
 INTERLEAVED_BYTES_MAX = 8 * 1024 * 1024
 """Parts that arrive interleaved and must leave one after the other wait here; over it the stream ends with an error event."""
+
+# The lab. Over the first the cache forgets its oldest block; past the second, requests behind a blocked head are not looked at in that step.
+LAB_CACHED_BLOCKS_MAX = 1_000_000
+LAB_SKIPPED_PER_STEP_MAX = 256

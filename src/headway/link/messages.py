@@ -1,12 +1,13 @@
 """What gateway and control say to each other, msgpack, tagged by ``m``.
 
 Down: Snapshot, KeysChanged, LeaseGranted, LeaseRefused, LeaseClosed, SegmentStored, Drain.
-Up: Hello, LeaseWanted, LeaseReturned, SegmentSent, CallOpened, CallSeen, Heartbeat.
+Up: Hello, LeaseWanted, LeaseReturned, SegmentSent, CallOpened, CallSeen, AdmissionSeen, Heartbeat.
 Nothing here carries a monotonic instant: durations only. Every message may be sent again; its receiver is idempotent.
 """
 
 import msgspec
 
+from headway.calls.admission.model import EndpointView
 from headway.calls.pricing import PriceRow as PriceRow
 from headway.calls.pricing import PriceTable as PriceTable
 from headway.config.model import Settings
@@ -122,6 +123,13 @@ class CallSeen(msgspec.Struct, frozen=True, kw_only=True, tag="call_seen", tag_f
     attempts: tuple[AttemptFact, ...] = ()
 
 
+class AdmissionSeen(msgspec.Struct, frozen=True, kw_only=True, tag="admission_seen", tag_field="m"):
+    """Live feed, every second while an endpoint is shared by a policy: who waits and runs there now. The latest counts."""
+
+    at_wall_ms: int
+    endpoints: tuple[EndpointView, ...]
+
+
 class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, tag="heartbeat", tag_field="m"):
     """Every second. ``metrics`` is the gateway's Prometheus text, which control shows and serves too."""
 
@@ -132,4 +140,4 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, tag="heartbeat", tag_
 
 
 Down = Snapshot | KeysChanged | LeaseGranted | LeaseRefused | LeaseClosed | SegmentStored | Drain
-Up = Hello | LeaseWanted | LeaseReturned | SegmentSent | CallOpened | CallSeen | Heartbeat
+Up = Hello | LeaseWanted | LeaseReturned | SegmentSent | CallOpened | CallSeen | AdmissionSeen | Heartbeat
