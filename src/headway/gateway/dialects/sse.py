@@ -15,6 +15,7 @@ Event = tuple[str, bytes]
 _BOM = b"\xef\xbb\xbf"
 _BLANK = re.compile(rb"(?>\r\n|\r|\n)(?>\r\n|\r|\n)")
 _DATA_LINE = re.compile(rb"(?:\A|[\r\n])data:")
+_LINE_ENDS = b"\r\n"
 _SEAM_BYTES = 3
 """The longest blank line, CR LF CR LF, less one: what an earlier read may hold of it."""
 
@@ -23,9 +24,12 @@ _PIECES_MAX = 256
 
 
 class Cutter:
-    """Cuts reads after the last whole event; the bytes that come out, joined, are the bytes that went in, less a torn tail."""
+    """Cuts reads after the last whole event; the bytes that come out, joined, are the bytes that went in, less a torn tail.
 
-    __slots__ = ("_bytes_max", "_fresh", "_pieces", "_seam", "_size", "events", "torn")
+    An event that ends with CR is given out at once: where a LF follows, it comes with the next.
+    """
+
+    __slots__ = ("_bytes_max", "_drop_lf", "_fresh", "_pieces", "_seam", "_size", "events", "torn")
 
     def __init__(self, bytes_max: int = STREAM_EVENT_BYTES_MAX) -> None:
         self._bytes_max = bytes_max
@@ -33,6 +37,7 @@ class Cutter:
         self._seam = b""
         self._size = 0
         self._fresh = True
+        self._drop_lf = False
         self.events = 0
         """Data lines seen in whole events: one an event with every provider known."""
         self.torn = False
@@ -42,6 +47,9 @@ class Cutter:
         """Whole events of what is held and ``data``; may be empty. UpstreamFailed when an unfinished event grows too long."""
         if not self._pieces and data.endswith(b"\n\n") and b"\r" not in data:
             return self._count(data)
+        if self._drop_lf and data:
+            self._drop_lf = False
+            data = data.removeprefix(b"\n")
         joined = self._seam + data if self._seam else data
         end = _last_blank(joined) - len(self._seam)
         if end <= 0:
@@ -55,15 +63,21 @@ class Cutter:
         return self._count(whole)
 
     def finish(self) -> bytes:
-        """The rest, ended properly, when only its blank line is missing; else nothing, and ``torn`` says whether bytes were dropped."""
+        """The rest, ended properly, when only its blank line is missing; else no more than the line ends that it begins with, and
+        ``torn`` says whether bytes were dropped."""
         rest = b"".join(self._pieces)
         self._pieces.clear()
         self._size, self._seam = 0, b""
-        closed = rest.endswith((b"\n", b"\r", b"data: [DONE]"))
-        if closed and _DATA_LINE.search(rest):
-            return self._count(rest + (b"\n" if rest.endswith((b"\n", b"\r")) else b"\n\n"))
-        self.torn = bool(rest.strip())
-        return b""
+        event = rest.lstrip(_LINE_ENDS)
+        if event.endswith((b"\n", b"\r", b"data: [DONE]")) and _DATA_LINE.search(event):
+            return self._count(rest + (b"\n" if rest.endswith(b"\n") else b"\n\n"))
+        self.torn = bool(event.strip())
+        return self._count(rest[: len(rest) - len(event)])
+
+    def drop_lf(self) -> None:
+        """The event given out last is dropped by its reader and ended with CR: a LF that follows belongs to it."""
+        self._drop_lf = True
+        self._pieces.append(b"")  # so that the next read does not take the short way
 
     def _keep(self, data: bytes) -> None:
         self._size += len(data)
@@ -154,9 +168,14 @@ def segments(whole: bytes) -> list[bytes]:
     return [*found, whole[ends[-1] :]] if ends and ends[-1] < len(whole) else found or [whole]
 
 
+def leading_line_ends(segment: bytes) -> bytes:
+    """What stands before the event in one of ``segments``: line ends that an earlier read may as well have held."""
+    return segment[: len(segment) - len(segment.lstrip(_LINE_ENDS))]
+
+
 def parse_segment(segment: bytes) -> Event | None:
     """The event in one of ``segments``; None when it has no data."""
-    block = segment.removeprefix(_BOM)
+    block = segment.lstrip(_LINE_ENDS).removeprefix(_BOM)
     if b"\r" in block:
         block = block.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     return parse_block(block.strip(b"\n"))

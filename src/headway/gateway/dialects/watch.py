@@ -11,7 +11,8 @@ from headway.gateway.dialects.openai_chat_answer import decode_usage, failure, s
 from headway.gateway.dialects.openai_chat_chunk import Choice, Chunk, read_chunk, text_of
 from headway.gateway.dialects.port import Seen
 
-_NULL_USAGE = re.compile(rb',\s*"usage"\s*:\s*null|"usage"\s*:\s*null\s*,\s*')
+_NULL_USAGE = re.compile(rb',[ \t]*"usage"[ \t]*:[ \t]*null|"usage"[ \t]*:[ \t]*null[ \t]*,[ \t]*')
+"""Within one line, and so within one event: what is taken out does not depend on which events came in one read."""
 _PADDED_CHARS = 4
 """Characters counted an event where a provider pads events to one length: about a token's."""
 
@@ -60,8 +61,10 @@ class ChatWatcher:
 
     def _look(self, whole: bytes) -> bytes:
         segments = sse.segments(whole)
-        kept = [segment for segment in segments if self._keeps(segment)]
-        return whole if len(kept) == len(segments) else b"".join(kept)
+        kept = [segment if self._keeps(segment) else sse.leading_line_ends(segment) for segment in segments]
+        if kept[-1] is not segments[-1] and whole.endswith(b"\r"):
+            self._cutter.drop_lf()
+        return b"".join(kept)
 
     def _keeps(self, segment: bytes) -> bool:
         """Reads one event where it matters; False when the caller must not get it."""
