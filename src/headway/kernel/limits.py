@@ -41,7 +41,9 @@ LISTEN_BACKLOG = 2_048
 # A call. Waiting calls over the bound are refused with 503 and Retry-After.
 CALLS_IN_FLIGHT_MAX = 4_096
 POLICY_EFFECTS_PER_EVENT_MAX = 64
-SUBCALLS_PER_CALL_MAX = 512
+SUBCALLS_PER_CALL_MAX = 1_024
+PIECES_PER_CALL_MAX = 1_000
+"""Pieces of one paced prompt: longer prompts get larger pieces, so that the last one still falls within it."""
 HOLD_BYTES_MAX = 1 * 1024 * 1024
 HEADER_VALUE_CHARS_MAX = 200
 TOKEN_TIMES_MAX = 16_384

@@ -3,6 +3,7 @@
 Instants are nanoseconds of the virtual clock that the caller owns; the engine never reads one. Tokens are tokens.
 """
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import msgspec
@@ -28,6 +29,12 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Order waiting requests by (priority, arrival), and preempt the worst; else first come first served, and preempt the tail."""
     skip_blocked_head: bool = False
     """A waiting request that does not fit is passed by later ones that do."""
+    reserve_prompt: bool = False
+    """A request is admitted only when its whole prompt fits in free blocks, not only its first chunk (vLLM's scheduler_reserve_full_isl)."""
+    reserve_output: bool = False
+    """Only when at no later step the running requests and it can need more than memory holds (S-LoRA's and LightLLM's way): nobody is preempted."""
+    decode_steps_between_prefills: int = 0
+    """With ``chunked_prefill`` False: at least so many decode steps before the next prefill step (S-LoRA: 10)."""
 
 
 class EngineRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,6 +75,12 @@ class StepTime(Protocol):
     name: str
 
     def step_ms(self, work: StepWork) -> float: ...
+
+
+class RanksStepTime(StepTime, Protocol):
+    """For replicas that step together, since their experts are shared: data parallel ranks."""
+
+    def ranks_ms(self, works: Sequence[StepWork]) -> float: ...
 
 
 class Engine(Protocol):
