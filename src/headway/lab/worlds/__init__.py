@@ -1,0 +1,1 @@
+"""Worlds on a virtual clock: clients, the product's own admission policy, and a simulated engine or provider. See README.md."""
