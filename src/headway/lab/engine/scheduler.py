@@ -51,6 +51,11 @@ class StepScheduler:
     def busy(self) -> bool:
         return bool(self._members)
 
+    @property
+    def chunk_ids(self) -> tuple[str, ...]:
+        """Whose chunks the last planned step computes, in the order of its work."""
+        return tuple(seq.id for seq in self._chunks)
+
     def produced(self, request_id: str) -> int:
         """Output tokens so far of a request that is in the engine; KeyError for others."""
         seq = self._members[request_id]
