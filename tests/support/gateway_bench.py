@@ -202,8 +202,10 @@ class Bench:
         path: str = "/v1/chat/completions",
         dialect: str = "openai-chat",
         reply: FakeReply | None = None,
+        unread: bool = False,
         **headers: str,
     ) -> FakeReply:
+        """``unread``: as the routes go that pass within one dialect."""
         reply = reply or FakeReply()
         all_headers = {b"authorization": b"Bearer " + MINTED.text.encode()}
         all_headers |= {name.replace("_", "-").encode(): value.encode() for name, value in headers.items()}
@@ -211,7 +213,9 @@ class Bench:
         codec = next(d for d in REGISTRY if d == dialect)
         assert self.services.live is not None
         watch = Watch(None)
-        watch.task = asyncio.create_task(self.pipeline.handle(inbound, reply, codec, self.services.live, watch))
+        watch.task = asyncio.create_task(
+            self.pipeline.handle(inbound, reply, codec, self.services.live, watch, self.pipeline.run_opaque if unread else None)
+        )
         await watch.task
         return reply
 

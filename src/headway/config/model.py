@@ -165,7 +165,7 @@ class Feature(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     deadline_ms: int | None = None
     """A call that has no answer by then is given up with 504; x-headway-deadline-ms can only shorten it."""
     max_output_tokens: int | None = None
-    """Reserved for a call that names no maximum, and sent upstream when a budget applies."""
+    """The most a call may answer that names no maximum: sent upstream, and reserved where a budget applies. Without it 4,096 are, there."""
     strict: bool = False
     """Refuse a call rather than lose a part of it between dialects."""
     record: Record = Record()

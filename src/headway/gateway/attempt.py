@@ -16,6 +16,7 @@ from headway.gateway.flow import Flow, PassedError, Track
 from headway.gateway.heads import Told, read_head, retry_after_ms, upstream_headers
 from headway.gateway.live import Endpoint, Target
 from headway.gateway.relay import PassRelay, Relay, TranslateRelay, deltas_of, failure_in
+from headway.gateway.reserving import output_tokens_cap
 from headway.gateway.services import Services
 from headway.gateway.upstream import Exchange, UpstreamError, UpstreamPhase, UpstreamRequest
 from headway.gateway.writing import commit, release_all, say
@@ -156,8 +157,7 @@ def _body(services: Services, flow: Flow, target: Target, dialect: DialectName) 
     scan, route = flow.scan, flow.route
     assert scan is not None
     assert route is not None
-    # A budget without a bound on the answer is no budget: then the feature's maximum is sent along.
-    cap = route.max_output_tokens if scan.max_tokens is None and (flow.reservation.holds or route.max_output_tokens) else None
+    cap = output_tokens_cap(flow)
     if flow.wire is Wire.BYTES:
         return flow.dialect.splice(
             flow.inbound.body, scan, model=target.model, want_usage=target.endpoint.preset.stream_usage, max_tokens=cap

@@ -13,11 +13,12 @@ from headway.calls.conversation import DialectName, Usage
 from headway.calls.model import Outcome, Wire
 from headway.gateway.attempt import note_head, remaining_ms, upstream_call_error
 from headway.gateway.dialects.port import Scan
-from headway.gateway.dialects.scan import dump, read_bool, read_int, read_str, replace, spans, splice
+from headway.gateway.dialects.scan import dump, raw, read_bool, read_int, read_str, replace, set_members, spans, splice
 from headway.gateway.flow import Flow, Track
 from headway.gateway.forms import form_model
 from headway.gateway.heads import caller_headers
 from headway.gateway.live import Live, Target
+from headway.gateway.reserving import draws
 from headway.gateway.services import Services
 from headway.gateway.upstream import Exchange, UpstreamError, UpstreamRequest
 from headway.gateway.writing import commit
@@ -189,8 +190,13 @@ def _headers(flow: Flow, target: Target, now: MonoNs) -> tuple[tuple[str, str], 
 def _body(flow: Flow, target: Target) -> bytes:
     scan = flow.scan
     assert scan is not None
+    members: dict[str, bytes] = {}
     if "model" in scan.spans and target.model != scan.model:
-        return splice(flow.inbound.body, [replace(scan.spans, "model", dump(target.model))])
+        members["model"] = dump(target.model)
+    if scan.max_tokens and raw(flow.inbound.body, scan.spans, "max_tokens") in (None, b"null") and draws(flow):
+        members["max_tokens"] = dump(scan.max_tokens)  # some engines know another default than the documented one
+    if members:
+        return splice(flow.inbound.body, set_members(flow.inbound.body, scan.spans, members))
     if FORM_MODEL in scan.spans and scan.model and target.model != scan.model:
         return splice(flow.inbound.body, [replace(scan.spans, FORM_MODEL, target.model.encode())])
     return flow.inbound.body

@@ -14,7 +14,7 @@ from headway.kernel.limits import LEASE_WAIT_MS_MAX
 from headway.ledger.model import BudgetUnit
 
 OUTPUT_TOKENS_UNSTATED = 4_096
-"""Reserved for a call that names no maximum at a feature that names none."""
+"""Reserved for a call that names no maximum at a feature that names none, and sent upstream as its maximum."""
 LEASE_POLL_MS = 10
 AWAY_RETRY_AFTER_MS = 1_000
 
@@ -71,6 +71,21 @@ def output_tokens_upper(flow: Flow) -> int:
     body, spans = flow.inbound.body, scan.spans
     choices = max(1, *(read_int(body, spans, name) or 1 for name in ("n", "best_of") if name in spans), 1)
     return each * choices
+
+
+def output_tokens_cap(flow: Flow) -> int | None:
+    """The maximum to send upstream with a call that names none: the feature's, else what was reserved; an answer without a bound would
+    make the reservation a guess. None where the caller named one, or where no budget is drawn on."""
+    scan, route = flow.scan, flow.route
+    assert scan is not None
+    if scan.max_tokens is not None or route is None:
+        return None
+    return route.max_output_tokens or (OUTPUT_TOKENS_UNSTATED if draws(flow) else None)
+
+
+def draws(flow: Flow) -> bool:
+    """Whether what the call uses is taken from a budget; a model that costs nothing takes nothing from one in money."""
+    return any(hold.amount for hold in flow.reservation.holds)
 
 
 def _refusal(flow: Flow, purse: Purse) -> CallError:
