@@ -203,3 +203,5 @@ INTERLEAVED_BYTES_MAX = 8 * 1024 * 1024
 # The lab. Over the first the cache forgets its oldest block; past the second, requests behind a blocked head are not looked at in that step.
 LAB_CACHED_BLOCKS_MAX = 1_000_000
 LAB_SKIPPED_PER_STEP_MAX = 256
+LAB_LINE_BYTES_MAX = 16 * 1024 * 1024  # of a trace file; over it, or over so many rows, the file is refused
+LAB_ROWS_MAX = 5_000_000
