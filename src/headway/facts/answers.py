@@ -2,6 +2,7 @@
 
 import msgspec
 
+from headway.calls.admission.alone import Alone
 from headway.facts.model import AttemptFact, CallFact, FeedbackFact, RecordingFact, SegmentFact, SpanFact
 from headway.kernel.errors import HeadwayError
 from headway.kernel.figure import Figure
@@ -31,6 +32,17 @@ class CallQuery(msgspec.Struct, frozen=True, kw_only=True):
     until_wall_ms: int | None = None
     before: str = ""
     """Calls with a smaller id, which is older: the cursor."""
+
+
+class AdmissionQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """A range of time in which calls began, ``since`` included, ``until`` not; empty names are all."""
+
+    since_wall_ms: int
+    until_wall_ms: int
+    endpoint: str = ""
+    tenant: str = ""
+    origin: str = "client"
+    """An origin, or ``any``."""
 
 
 class CallPage(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,6 +109,27 @@ class Neighbour(msgspec.Struct, frozen=True, kw_only=True):
 
     fact: CallFact
     overlap_ms: float
+
+
+class Culprit(msgspec.Struct, frozen=True, kw_only=True):
+    """A call that cost another some time, with all that was made on its behalf."""
+
+    call: str
+    tenant: str
+    klass: str
+    uncached_tokens: int | None
+    pieces: int
+    """Calls made on its behalf within the time looked at."""
+    stall_ms: float
+
+
+class Stalled(msgspec.Struct, frozen=True, kw_only=True):
+    """What a call lost to others, estimated, most first. ``unexplained_ms`` is laid to nobody; ``expected_ms`` is its first token alone."""
+
+    culprits: tuple[Culprit, ...] = ()
+    unexplained_ms: float = 0.0
+    alone: Alone | None = None
+    expected_ms: float | None = None
 
 
 class DayCost(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,11 +1,14 @@
 """What control asks of the facts: the named questions, answered as plain values. Every method may raise ``FactsAway``."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
 
+from headway.calls.admission.objectives import Objective
+from headway.calls.admission.report import AdmissionReport
 from headway.facts import answers as a
+from headway.facts.admission import admission_report, stalled
 from headway.facts.engine import Engine, Reader, load_queries
 from headway.facts.model import AttemptFact, CallFact, FeedbackFact, RecordingFact, SegmentFact, SpanFact
 from headway.kernel.figure import Figure
@@ -46,6 +49,16 @@ class FactTable:
         """The range in total, by feature and by tenant, each with a series of ``bucket_ms`` steps; calls of origin client."""
         where = a.CallQuery(since_wall_ms=since_wall_ms, until_wall_ms=until_wall_ms, tenant=tenant)
         return await self._engine.run(lambda reader: _overview(reader, where, bucket_ms, now))
+
+    async def admission(
+        self, where: a.AdmissionQuery, bucket_ms: int, objectives: Mapping[str, Objective], now: WallMs
+    ) -> AdmissionReport:
+        """The range in evidence: who waited how long, whom it stalled, which class keeps its objective."""
+        return await self._engine.run(lambda reader: admission_report(reader, where, bucket_ms, objectives, now))
+
+    async def stalled(self, call: str, endpoint: str, since_wall_ms: int, until_wall_ms: int) -> a.Stalled:
+        """What one call lost to each other that ran at its endpoint."""
+        return await self._engine.run(lambda reader: stalled(reader, call, endpoint, since_wall_ms, until_wall_ms))
 
     async def cost_by_tenant_day(self, since_wall_ms: int, until_wall_ms: int, tenant: str = "") -> tuple[a.DayCost, ...]:
         """Cost of all origins by tenant and UTC day, oldest first."""

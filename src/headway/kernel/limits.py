@@ -107,11 +107,25 @@ LINK_SILENCE_MS_MAX = 15_000  # a gateway that sends nothing, not even heartbeat
 LINK_SEGMENTS_WAITING_MAX = 8  # over it a segment is not taken and comes again
 LINK_GATEWAYS_MAX = 256
 
+# Admission. Tenants and runs that have nothing queued or running are forgotten, the longest unused first, once there are more than these.
+ADMISSION_TENANTS_KEPT_MAX = 10_000
+ADMISSION_RUNS_KEPT_MAX = 10_000
+ADMISSION_KINDS_KEPT_MAX = 4_096  # of (tenant, feature, max_tokens band) whose answer lengths are remembered, an endpoint
+ADMISSION_PROMISES_MAX = 20_000  # Retry-Afters that places are kept for, an endpoint; over it the oldest keeps none
+ADMISSION_EFFECTS_PER_EVENT = 48  # more admissions than this wait for a tick at once: a policy's effects per event are bounded
+
 # Evidence of admission.
 ADMISSION_TENANTS_SEEN_MAX = 200  # an endpoint whose queues the board shows; over it those with least waiting are left out
-ADMISSION_CALLS_READ_MAX = 5_000  # newest calls whose intervals are laid beside each other for stalls and token gaps; the count is shown
-ADMISSION_STRATA_SHOWN_MAX = 200  # rows of a table by tenant, class and band; over it the ones with fewest calls are left out and counted
-ADMISSION_PEERS_KEPT_MAX = 64  # tenants in the matrix of stalls; over it the ones with least stall count together as "other tenants"
+ADMISSION_CALLS_READ_MAX = (
+    5_000  # newest calls whose intervals are laid beside each other for stalls and token gaps; the count is shown
+)
+ADMISSION_GIANTS_MARKED_MAX = 200  # giant prompts marked in a chart: the newest
+ADMISSION_STRATA_SHOWN_MAX = (
+    200  # rows of a table by tenant, class and band; over it the ones with fewest calls are left out and counted
+)
+ADMISSION_PEERS_KEPT_MAX = (
+    64  # tenants in the matrix of stalls; over it the ones with least stall count together as "other tenants"
+)
 
 # Budgets.
 BUDGET_BLOCK_MAX_SHARE = 0.05
@@ -189,6 +203,7 @@ RESTART_BACKOFF_MS_MAX = 5_000
 RESTART_CALM_MS = 30_000  # a child that ran so long starts again without waiting
 
 assert HEAD_BYTES_MAX > REQUEST_LINE_BYTES_MAX
+assert ADMISSION_EFFECTS_PER_EVENT < POLICY_EFFECTS_PER_EVENT_MAX
 assert SPOOL_DISK_BYTES_MAX > 2 * SPOOL_SEGMENT_BYTES_MAX
 assert LINK_FRAME_BYTES_MAX > 4 * SPOOL_SEGMENT_BYTES_MAX
 

@@ -24,6 +24,8 @@ from headway.calls.admission.spans import CallSpan, Stretch, Stretches, by_endpo
 UNEXPLAINED = "unexplained"
 OTHERS = "all others"
 GAP_FACTOR = 2.0
+NOISE_SPREADS = 3.0
+"""A first token that is late by less than so many times the line's own spread is not late."""
 GAP_MS_MIN = 5.0
 KINDS = ("queue", "first token", "gap")
 
@@ -101,8 +103,8 @@ class _Endpoint:
             if line is None or call.admitted_ms is None or call.first_token_ms is None:
                 continue
             expected = line.expected_ms(call.uncached_tokens)
-            if expected is not None:
-                took = call.first_token_ms - call.admitted_ms
+            took = call.first_token_ms - call.admitted_ms
+            if expected is not None and took - expected > line.spread_ms * NOISE_SPREADS:
                 yield from self._read_beside(call, "first token", call.admitted_ms, call.first_token_ms, took - expected)
             yield from self._gaps(call)
 

@@ -1,0 +1,196 @@
+"""Reads the evidence of admission: named queries in, ``calls.admission.report`` out. Runs in the facts' threads."""
+
+import importlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from headway.calls.admission.alone import Alone
+from headway.calls.admission.objectives import DEFAULTS, Objective, objective_of
+from headway.calls.admission.report import (
+    KINDS,
+    NAMES,
+    PERCENTS,
+    AdmissionReport,
+    Counts,
+    Key,
+    LongCall,
+    Moment,
+    Ranked,
+    Rows,
+    report,
+    time_alone,
+)
+from headway.calls.admission.spans import CallSpan
+from headway.calls.admission.stalls import UNEXPLAINED, beside, stalls_estimated
+from headway.calls.model import Outcome
+from headway.facts.answers import ANY, AdmissionQuery, Culprit, Stalled
+from headway.facts.engine import Reader
+from headway.facts.token_times import decode
+from headway.kernel.instants import WallMs
+from headway.kernel.limits import ADMISSION_CALLS_READ_MAX, ADMISSION_GIANTS_MARKED_MAX, NEIGHBOURS_SHOWN_MAX
+
+_US_PER_MS = 1000
+_NEVER_SENT = (Outcome.REFUSED, Outcome.EVICTED)
+STORY_MS = 30 * 60_000
+"""How far back calls are read for the time alone of one call's endpoint."""
+
+
+def admission_report(
+    reader: Reader, where: AdmissionQuery, bucket_ms: int, objectives: Mapping[str, Objective], now: WallMs
+) -> AdmissionReport:
+    """The range in evidence. Intervals are of every origin, since pieces keep an engine as busy as calls do; all else is of ``where.origin``."""
+    queries = _queries()
+    newest = reader.rows(queries.newest())[0]["newest"]
+    everything = msgspec.structs.replace(where, origin=ANY, tenant="")
+    spans = tuple(span_of(row) for row in reader.rows(queries.spans(everything, ADMISSION_CALLS_READ_MAX)))
+    alone = time_alone(spans)
+    seen = {span.klass for span in spans} | set(objectives)
+    klasses = sorted(seen | set(DEFAULTS))
+    rows = Rows(
+        since_wall_ms=where.since_wall_ms,
+        until_wall_ms=where.until_wall_ms,
+        bucket_ms=bucket_ms,
+        newest_wall_ms=newest,
+        endpoint=where.endpoint,
+        counts=tuple(_counts(row) for row in reader.rows(queries.counts(where, objectives, klasses))),
+        measured={
+            name: _measured(reader, where, name, tuple(alone.values())) for name in ("queue_ms", "first_token_ms", "slowdown")
+        },
+        spans=spans,
+        moments=tuple(_moment(row) for row in reader.rows(queries.moments(where, bucket_ms))),
+        giants=tuple(_giant(row) for row in reader.rows(queries.giants(where, ADMISSION_GIANTS_MARKED_MAX))),
+    )
+    return report(rows, alone, [objective_of(klass, objectives) for klass in sorted(seen)], now)
+
+
+def stalled(reader: Reader, call: str, endpoint: str, since_wall_ms: int, until_wall_ms: int) -> Stalled:
+    """What one call lost to each other at its endpoint, by the calls of the half hour before it and those beside it."""
+    where = AdmissionQuery(since_wall_ms=since_wall_ms - STORY_MS, until_wall_ms=until_wall_ms + 1, endpoint=endpoint, origin=ANY)
+    spans = [span_of(row) for row in reader.rows(_queries().spans(where, ADMISSION_CALLS_READ_MAX))]
+    alone = time_alone(spans)
+    lost = beside(stalls_estimated(spans, alone), call)
+    found = {span.call: span for span in spans}
+    pieces: dict[str, int] = {}
+    for span in spans:
+        if span.parent_call:
+            pieces[span.parent_call] = pieces.get(span.parent_call, 0) + 1
+    culprits = [
+        _culprit(name, ms, found.get(name), pieces.get(name, 0)) for name, ms in lost.items() if name != UNEXPLAINED and ms >= 1
+    ]
+    own = found.get(call)
+    return Stalled(
+        culprits=tuple(sorted(culprits, key=lambda c: -c.stall_ms)[:NEIGHBOURS_SHOWN_MAX]),
+        unexplained_ms=lost.get(UNEXPLAINED, 0.0),
+        alone=alone.get(own.place) if own is not None else None,
+        expected_ms=_expected(own, alone),
+    )
+
+
+def _culprit(call: str, ms: float, span: CallSpan | None, pieces: int) -> Culprit:
+    return Culprit(
+        call=call,
+        tenant=span.tenant if span else "",
+        klass=span.klass if span else "",
+        uncached_tokens=span.uncached_tokens if span else None,
+        pieces=pieces,
+        stall_ms=ms,
+    )
+
+
+def _expected(span: CallSpan | None, alone: Mapping[tuple[str, str], Alone]) -> float | None:
+    line = alone.get(span.place) if span is not None else None
+    return line.expected_ms(span.uncached_tokens) if line is not None and span is not None else None
+
+
+def span_of(row: Mapping[str, Any]) -> CallSpan:
+    """A row of the query ``spans``. An attempt that was ended by us without a status never got to its endpoint."""
+    start = float(row["tried_wall_ms"])
+    first = row["tried_first_token_ms"]
+    sent = first is not None or row["tried_status"] or row["outcome"] not in _NEVER_SENT
+    return CallSpan(
+        call=row["call"],
+        endpoint=row["endpoint"],
+        model=row["upstream_model"] or "",
+        tenant=row["tenant"],
+        klass=row["klass"],
+        parent_call=row["parent_call"] if row["origin"] != "client" else "",
+        arrived_ms=start,
+        admitted_ms=start + row["tried_queue_ms"] if sent else None,
+        first_token_ms=start + first if first is not None else None,
+        ended_ms=start + row["tried_duration_ms"],
+        uncached_tokens=row["uncached"],
+        output_tokens=row["output_tokens"],
+        reads_ms=_reads(row["token_times"], start, first),
+    )
+
+
+def _reads(token_times: bytes | None, start: float, first_token_ms: float | None) -> tuple[float, ...]:
+    if not token_times or first_token_ms is None:
+        return ()
+    try:
+        instants = decode(token_times)
+    except ValueError:
+        return ()  # written by another version: this call has no gaps to show
+    from_us = (first_token_ms - 0.1) * _US_PER_MS
+    return tuple(start + at / _US_PER_MS for at in instants if at >= from_us)
+
+
+def _measured(reader: Reader, where: AdmissionQuery, measure: str, alone: Sequence[Alone]) -> tuple[Ranked, ...]:
+    if measure == "slowdown" and not alone:
+        return ()
+    return tuple(
+        Ranked(
+            key=_key(row),
+            n=row["n"],
+            values={name: (row[name], row[f"{name}_low"], row[f"{name}_high"]) for name in PERCENTS},
+        )
+        for row in reader.rows(_queries().measured(where, measure, alone))
+    )
+
+
+def _counts(row: Mapping[str, Any]) -> Counts:
+    return Counts(
+        key=_key(row),
+        calls=row["calls"],
+        answered=row["answered"],
+        refused=row["refused"],
+        evicted=row["evicted"],
+        judged=row["judged"],
+        broken=row["broken"],
+        allowed_share=row["allowed"] / row["judged"] if row["judged"] else 0.0,
+    )
+
+
+def _key(row: Mapping[str, Any]) -> Key:
+    assert row["kind"] in KINDS
+    return Key(kind=row["kind"], **{name: row[name] for name in NAMES})
+
+
+def _moment(row: Mapping[str, Any]) -> Moment:
+    return Moment(
+        start_wall_ms=row["bucket"],
+        klass=row["klass"],
+        calls=row["calls"],
+        p50_ms=row["p50"],
+        p99_ms=row["p99"],
+        tokens=row["tokens"],
+    )
+
+
+def _giant(row: Mapping[str, Any]) -> LongCall:
+    start, first = row["tried_wall_ms"], row["tried_first_token_ms"]
+    return LongCall(
+        call=row["call"],
+        tenant=row["tenant"],
+        klass=row["klass"],
+        admitted_wall_ms=int(start + row["tried_queue_ms"]),
+        first_token_wall_ms=int(start + first) if first is not None else None,
+        uncached_tokens=row["uncached"],
+    )
+
+
+def _queries() -> Any:
+    """Loaded when it is first needed, as ``engine.load_queries`` does."""
+    return importlib.import_module("headway.facts.admission_queries")
