@@ -89,9 +89,14 @@ class Engine(Protocol):
     A driver calls ``step(now)``, sets its clock to ``ended_at``, hands out the events and calls again while ``busy``.
     """
 
-    busy: bool
-    waiting: int
-    running: int
+    @property
+    def busy(self) -> bool: ...
+
+    @property
+    def waiting(self) -> int: ...
+
+    @property
+    def running(self) -> int: ...
 
     def submit(self, request: EngineRequest, now: int) -> None: ...
 
