@@ -124,6 +124,8 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Further tries of one call at this provider, within the retry budget of all calls."""
     slots: int = 0
     """llama.cpp's number of parallel slots (``-np``): pieces of one prompt then keep to one slot. 0 leaves the choice to the engine."""
+    image_tokens_max: int | None = None
+    """The most tokens that one image can cost here, for what a budget reserves. Without it: what the preset's provider says, else 16,384."""
     files_tenant: str = ""
     """The one tenant that may use this provider's file routes: its account knows no tenants."""
     price_as: str = ""

@@ -33,6 +33,7 @@ RANGES: Final = MappingProxyType(
         ("Timeouts", "total_ms"): (1, DAY_MS),
         ("Provider", "retries_max"): (0, limits.RETRIES_PER_CALL_MAX),
         ("Provider", "slots"): (0, limits.ENGINE_SLOTS_MAX),
+        ("Provider", "image_tokens_max"): (1, 10_000_000),
         ("Tenant", "weight"): (0.001, 1_000_000),
         ("Tenant", "budget_tokens_per_day"): (0, 10**15),
         ("Tenant", "budget_tokens_per_month"): (0, 10**15),

@@ -1,6 +1,7 @@
 """How many tokens a prompt will be, from bytes: learnt from usage by model, without a tokenizer in the gateway.
 
 A byte-level tokenizer never makes more tokens than bytes, so ``upper`` starts there and tightens to the smallest ratio seen with a margin.
+Images are not text: ``unseen_tokens`` bounds them.
 """
 
 import zlib
@@ -19,6 +20,8 @@ SEEN_BEFORE_TIGHTENING = 20
 MODELS_LEARNT_MAX = 1_024
 SMALL_PROMPT_BYTES = 400
 """Shorter prompts are mostly template and teach nothing about bytes a token."""
+PLAUSIBLE_RATIO_MIN, PLAUSIBLE_RATIO_MAX = 0.75, 16.0
+"""Bytes a token of any text, its template included."""
 PREFIX_BLOCK_BYTES = 1_024
 PREFIX_BLOCKS_SMALL = 16
 PREFIX_BLOCK_LARGE_BYTES = 4_096
@@ -54,11 +57,13 @@ class Estimator:
     def learn(self, model: str, prompt_bytes: int, input_tokens: int) -> None:
         if input_tokens <= 0 or prompt_bytes < SMALL_PROMPT_BYTES:
             return
+        ratio = prompt_bytes / input_tokens
+        if not PLAUSIBLE_RATIO_MIN <= ratio <= PLAUSIBLE_RATIO_MAX:
+            return  # images or documents, whose bytes or URLs say nothing of text
         known = self._models.setdefault(model, Learnt())
         self._models.move_to_end(model)
         if len(self._models) > MODELS_LEARNT_MAX:
             self._models.popitem(last=False)
-        ratio = prompt_bytes / input_tokens
         off = abs(ratio - known.bytes_a_token) / ratio
         rate = max(LEARN_RATE, 1 / (known.n + 1))
         known.error += rate * (off - known.error)

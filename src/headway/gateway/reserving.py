@@ -8,6 +8,7 @@ from headway.gateway.dialects.scan import read_int
 from headway.gateway.flow import Flow
 from headway.gateway.prices import reservation_nano_usd
 from headway.gateway.services import Services
+from headway.gateway.unseen_tokens import unseen_tokens
 from headway.kernel.errors import BudgetExhausted, CallError, DeadlineExceeded, Forbidden, Overloaded
 from headway.kernel.instants import after_ms, mono_ns
 from headway.kernel.limits import LEASE_WAIT_MS_MAX
@@ -27,9 +28,12 @@ async def reserve(services: Services, flow: Flow, scopes: tuple[str, ...]) -> No
     scan, route = flow.scan, flow.route
     assert scan is not None
     assert route is not None
+    targets = [group[0] for group in route.groups]  # replicas cost the same; asking for the order would move it on
     input_upper = services.estimator.upper(scan.model, scan.prompt_bytes)
+    if flow.wire is not Wire.OPAQUE:
+        input_upper += unseen_tokens(flow.dialect.name, flow.inbound.body, scan, targets)
     output_upper = output_tokens_upper(flow)
-    nano = reservation_nano_usd(flow.live, route.targets(), input_upper, output_upper)
+    nano = reservation_nano_usd(flow.live, targets, input_upper, output_upper)
     if nano is None:
         if BudgetUnit.NANO_USD in services.book.units(*scopes):
             raise Forbidden(
