@@ -3,13 +3,15 @@
 A counter of decode steps tells where each one is: tokens in KV = target + steps - since.
 """
 
+import heapq
+
 from headway.lab.engine.sequence import DECODE, Sequence
 
 
 class Decodes:
     """``grant`` begins a decode step, ``complete`` ends it. Invariant 2: ``context`` is the sum of the members' tokens in KV."""
 
-    __slots__ = ("_block", "_completed", "_ending", "_rings", "_steps", "context", "count")
+    __slots__ = ("_block", "_completed", "_ending", "_longest", "_rings", "_steps", "context", "count")
 
     def __init__(self, block_tokens: int) -> None:
         self._block = block_tokens
@@ -17,6 +19,7 @@ class Decodes:
         self._ending: dict[int, dict[Sequence, None]] = {}
         self._steps = 0
         self._completed = 0
+        self._longest: list[tuple[int, int, Sequence]] = []
         self.count = 0
         self.context = 0
 
@@ -30,6 +33,7 @@ class Decodes:
         self._ending.setdefault(seq.ends, {})[seq] = None
         self.count += 1
         self.context += seq.target
+        heapq.heappush(self._longest, (seq.since - seq.target, seq.order, seq))
 
     def leave(self, seq: Sequence) -> None:
         """It ends, is aborted or thrown out; ``seq.base`` and ``seq.computed`` say how far it came."""
@@ -43,6 +47,17 @@ class Decodes:
             del self._ending[seq.ends]
         self.count -= 1
         self.context -= held
+
+    @property
+    def context_max(self) -> int:
+        """Tokens in KV of the longest; 0 when there is none. Who has left is cleared from the top."""
+        heap = self._longest
+        while heap:
+            lead, _, seq = heap[0]
+            if seq.state == DECODE and seq.since - seq.target == lead:
+                return self._steps - lead
+            heapq.heappop(heap)
+        return 0
 
     def tokens(self, seq: Sequence) -> int:
         """In KV, the one of a step under way included."""

@@ -67,6 +67,8 @@ class StepWork(msgspec.Struct, frozen=True, kw_only=True):
     decode_context: int
     sequences: int
     """That produce a token in this step."""
+    decode_context_max: int = 0
+    """The longest context among the decodes."""
 
 
 class StepTime(Protocol):

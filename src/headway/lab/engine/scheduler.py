@@ -106,6 +106,7 @@ class StepScheduler:
             decodes=decodes,
             decode_context=self._decodes.context if decodes else 0,
             sequences=decodes + ending,
+            decode_context_max=self._decodes.context_max if decodes else 0,
         )
 
     def complete(self, at: int) -> list[EngineEvent]:
