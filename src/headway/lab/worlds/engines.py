@@ -1,6 +1,6 @@
-"""An engine on the agenda: a hop away from the gate, one step after another, with who stalled whom."""
+"""An engine on the agenda: a hop away from the gate, one step after another."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from headway.kernel.instants import NS_PER_MS
@@ -13,9 +13,9 @@ class StepWatcher(Protocol):
 
     def sent(self, request: EngineRequest) -> None: ...
 
-    def step(self, began: int, ended: int) -> None: ...
+    def step(self, began: int, ended: int, events: Sequence[EngineEvent]) -> None: ...
 
-    def seen(self, events: Sequence[EngineEvent]) -> None: ...
+    def aborted(self, request_id: str) -> None: ...
 
 
 class EngineOnAgenda:
@@ -41,7 +41,12 @@ class EngineOnAgenda:
         self._agenda.at(self._agenda.now + self._hop_ns, self._submit, request)
 
     def abort(self, request_id: str) -> None:
-        self._agenda.at(self._agenda.now + self._hop_ns, self.engine.abort, request_id)
+        self._agenda.at(self._agenda.now + self._hop_ns, self._abort, request_id)
+
+    def _abort(self, request_id: str) -> None:
+        if self._watcher is not None:
+            self._watcher.aborted(request_id)
+        self.engine.abort(request_id)
 
     def _submit(self, request: EngineRequest) -> None:
         if self._watcher is not None:
@@ -66,30 +71,14 @@ class EngineOnAgenda:
         self.steps += 1
         self.busy_ns += ended - began
         if self._watcher is not None:
-            self._watcher.step(began, ended)
+            self._watcher.step(began, ended, events)
         self._agenda.at(ended, self._stepped, events)
 
     def _stepped(self, events: Sequence[EngineEvent]) -> None:
         self._stepping = False
-        if self._watcher is not None:
-            self._watcher.seen(events)
         if events:
             if self._hop_ns:
                 self._agenda.at(self._agenda.now + self._hop_ns, self._deliver, events)
             else:
                 self._deliver(events)
         self._go_on()
-
-
-class Matrix:
-    """Who stalled whom, in milliseconds summed over victims: exact, since a lab can ask what a step would have cost without each aggressor."""
-
-    def __init__(self) -> None:
-        self.stall_ms: dict[tuple[str, str], float] = {}
-
-    def add(self, victim: str, aggressor: str, ms: float) -> None:
-        key = (victim, aggressor)
-        self.stall_ms[key] = self.stall_ms.get(key, 0.0) + ms
-
-    def rows(self) -> Mapping[tuple[str, str], float]:
-        return dict(sorted(self.stall_ms.items()))

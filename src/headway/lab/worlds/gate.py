@@ -24,6 +24,7 @@ from headway.calls.model import (
     Told,
     WaitUntil,
 )
+from headway.kernel.instants import NS_PER_MS
 from headway.kernel.limits import PREFIX_HASHES_MAX, SUBCALLS_PER_CALL_MAX
 from headway.lab.engine.model import EngineEvent, EngineRequest
 from headway.lab.worlds.agenda import Agenda
@@ -84,7 +85,8 @@ class Gate:
         self._open[call.call] = call
         self._waiting_for[call.call] = 0
         self._note("arrived", call.call, ask.prompt_tokens)
-        waited_ms = (self._agenda.now - ask.at) / 1e6
+        if ask.deadline_ms is not None:
+            self._agenda.at(int(self._agenda.now + ask.deadline_ms * NS_PER_MS), self._late, call)
         self._tell(
             Arrived(
                 call=call.call,
@@ -96,13 +98,20 @@ class Gate:
                 prompt_tokens_estimate=ask.prompt_tokens if ask.estimate_tokens is None else ask.estimate_tokens,
                 prompt_tokens_error=0.1,
                 output_tokens_max=ask.output_tokens_max,
-                deadline_remaining_ms=None if ask.deadline_ms is None else ask.deadline_ms - waited_ms,
+                deadline_remaining_ms=ask.deadline_ms,
                 run=ask.run,
                 prefix_hashes=ask.blocks[:PREFIX_HASHES_MAX],
                 charged_to=ask.tenant,
                 stream=True,
             )
         )
+
+    def _late(self, call: Try) -> None:
+        """Its deadline has come: nobody waits for it any more. One that runs is let run."""
+        if call.call in self._open and call.admitted is None:
+            self._note("late", call.call, call.pieces)
+            self._drop_pieces(call)
+            self._close(call, Outcome.REFUSED, Usage())
 
     # --- from upstream
 
@@ -256,10 +265,13 @@ class Gate:
         self._note("refused", call.call, effect.retry_after_ms or 0)
         if call.admitted is not None:
             self.upstream.abort(call.call)
+        self._drop_pieces(call)
+        self._close(call, Outcome.REFUSED if call.admitted is None else Outcome.EVICTED, Usage())
+
+    def _drop_pieces(self, call: Try) -> None:
         for piece in [p for p in self._pieces.values() if p.parent is call]:
             self.upstream.abort(piece.id)
             del self._pieces[piece.id]
-        self._close(call, Outcome.REFUSED if call.admitted is None else Outcome.EVICTED, Usage())
 
     def _close(self, call: Try, outcome: Outcome, usage: Usage) -> None:
         del self._open[call.call]

@@ -23,6 +23,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     estimate_tokens: int | None = None
     """What the gateway believes of the prompt from its bytes; None: the truth."""
     deadline_ms: float | None = None
+    """Of each try: not let in by then, it is given up."""
     retries_max: int = 0
     """How often the client comes again after a refusal that says when."""
 
