@@ -23,6 +23,11 @@ def chain_keys(blocks: Iterable[int]) -> tuple[int, ...]:
     return tuple(keys)
 
 
+def own_key(order: int, index: int) -> int:
+    """A key for a block that only this request can find again: generated tokens, or a prompt whose blocks are not told."""
+    return hash((order, index, 0))
+
+
 class BlockPool:
     """Invariant 1: private + shared + idle <= capacity, and no count is ever negative."""
 

@@ -4,7 +4,7 @@ Decodes first, one token each; then running prefills, a chunk each; then waiting
 """
 
 from headway.kernel.limits import LAB_SKIPPED_PER_STEP_MAX
-from headway.lab.engine.blocks import BlockPool, chain_keys
+from headway.lab.engine.blocks import BlockPool, chain_keys, own_key
 from headway.lab.engine.decodes import Decodes
 from headway.lab.engine.model import EngineEvent, EngineRequest, EngineSettings, StepWork
 from headway.lab.engine.sequence import DECODE, GONE, PREFILL, WAITING, Sequence
@@ -305,7 +305,10 @@ class StepScheduler:
         """Preempt: its blocks are free, it starts again later. Tokens of this step that are free again."""
         chunk = self._chunks.pop(seq, None)
         freed = chunk[0] if chunk else int(seq.state == DECODE)
-        self._leave(seq)
+        if chunk:
+            seq.computed -= chunk[0]
+            self.pool.give(self._blocks(seq.computed + chunk[0]) - self._blocks(seq.computed))
+        self._leave(seq, remember=self.settings.prefix_cache)
         seq.state = WAITING
         seq.target = seq.prompt + seq.base
         seq.computed = 0
@@ -314,12 +317,16 @@ class StepScheduler:
         self.preemptions += 1
         return freed
 
-    def _leave(self, seq: Sequence) -> None:
-        """A running request gives everything back."""
+    def _leave(self, seq: Sequence, *, remember: bool = False) -> None:
+        """A running request gives everything back. ``remember`` leaves all its whole blocks in the cache, for when it comes again."""
         if seq.state == DECODE:
             self._decodes.leave(seq)
         else:
             del self._prefilling[seq]
+        if remember:
+            whole = seq.computed // self._block
+            seq.keys += tuple(own_key(seq.order, i) for i in range(len(seq.keys), whole))
+            self._publish(seq)
         self.pool.give(self._blocks(seq.computed) - len(seq.held))
         self.pool.release(seq.held)
         seq.held = []
