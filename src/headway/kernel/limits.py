@@ -220,3 +220,5 @@ LAB_CACHED_BLOCKS_MAX = 1_000_000
 LAB_SKIPPED_PER_STEP_MAX = 256
 LAB_LINE_BYTES_MAX = 16 * 1024 * 1024  # of a trace file; over it, or over so many rows, the file is refused
 LAB_ROWS_MAX = 5_000_000
+LAB_ENGINE_WAITING_MAX = 1_024  # requests the simulated engine holds unbegun on a socket; more are refused with 503 and Retry-After
+LAB_ENGINE_CONNECTIONS_MAX = 4_096  # more are reset
