@@ -74,7 +74,8 @@ class StepWork(msgspec.Struct, frozen=True, kw_only=True):
 class StepTime(Protocol):
     """A grade of calibration: table, fit."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
     def step_ms(self, work: StepWork) -> float: ...
 
