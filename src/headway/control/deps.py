@@ -7,6 +7,7 @@ import msgspec
 from fastapi import Depends, Request
 
 from headway.control.access import OPERATOR, OPERATOR_EVERYWHERE, OWNER_EVERYWHERE, VIEWER, VIEWER_EVERYWHERE, Who
+from headway.control.admission import AdmissionBook
 from headway.control.auth import Authenticator
 from headway.control.live import LiveFeed
 from headway.control.ports import Configuration, Facts, Gateways, Health, LedgerSubjects, Prices
@@ -24,6 +25,7 @@ class Deps(msgspec.Struct, frozen=True, kw_only=True):
     prices: Prices
     health: Health
     live: LiveFeed
+    admission: AdmissionBook
     gateway_address: str = "http://127.0.0.1:8080"
     """Where calls go in, for the lines that a page tells a newcomer to run."""
     hosts: tuple[str, ...] = ()

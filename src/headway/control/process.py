@@ -10,17 +10,19 @@ import logging
 import signal
 import socket
 import ssl
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from headway import __version__
+from headway.calls.admission.objectives import Objective
 from headway.config.addresses import parse_listen, reach
 from headway.config.load import Loaded, load
 from headway.config.model import Settings
 from headway.config.secrets import Secrets
+from headway.control.admission import AdmissionBook
 from headway.control.app import build
 from headway.control.auth import Authenticator
 from headway.control.deps import Deps
@@ -75,6 +77,8 @@ class ControlProcess:
         self.files = files
         self.engine = Engine(files)
         self.table = FactTable(self.engine)
+        self.stored = StoredFacts(self.table, self.ledger.now)
+        self.admission = AdmissionBook(self.stored, self._objectives, self.ledger.now)
         endpoint = settings.control.otlp_endpoint
         self.spans = SpanExport(endpoint, version=__version__) if endpoint else None
         self.ingest = Ingest(files, on_facts=self._export)
@@ -84,6 +88,7 @@ class ControlProcess:
             on_opened=self.live.opened,
             on_seen=self.live.seen,
             on_heartbeat=lambda gateway, _beat: self.live.gateway_back(gateway),
+            on_admission=self.admission.seen,
         )
         token = Secrets().resolve(settings.control.link_token)
         self.link = LinkServer(self.desk, listeners, token=token, now=self.ledger.now)
@@ -132,16 +137,19 @@ class ControlProcess:
 
     def _deps(self, port: int) -> Deps:
         in_force = InForce(self.reloader, self.link, self.publisher, str(self.config_path or "defaults, without a file"))
-        vitals = Vitals(self.live, self.ingest.stats, lambda: self.spans.stats() if self.spans else None, self.problems)
+        vitals = Vitals(
+            self.live, self.ingest.stats, lambda: self.spans.stats() if self.spans else None, self.problems, self.admission
+        )
         return Deps(
             authenticator=Authenticator(self.ledger, port),
-            facts=StoredFacts(self.table, self.ledger.now),
+            facts=self.stored,
             ledger=self.ledger,
             configuration=in_force,
             gateways=in_force,
             prices=in_force,
             health=vitals,
             live=self.live,
+            admission=self.admission,
             gateway_address=reach(self.settings.gateway.listen),
             hosts=(
                 *self.settings.control.hosts,
@@ -170,6 +178,7 @@ class ControlProcess:
             self.publisher.run(),
             self.reloader.run(),
             self.desk.run(),
+            self.admission.run(),
             self._watch_gateways(),
             self._keep_house(),
             self._make_owner_when_open(),
@@ -223,6 +232,10 @@ class ControlProcess:
             )
 
     # --- wires
+
+    def _objectives(self) -> Mapping[str, Objective]:
+        """Of the classes that the configuration in force gives one."""
+        return {}
 
     def _owner_problem(self) -> str:
         return self._owner_failed

@@ -1,12 +1,14 @@
 """The board's ``Facts`` port over the fact tables: the same questions in the words of ``ports.py``."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 import msgspec
 
+from headway.calls.admission.objectives import Objective
+from headway.calls.admission.report import AdmissionReport
 from headway.control.ports import Away, CallFilter, Overview, StoredCall
-from headway.facts.answers import CallQuery, FactsAway
+from headway.facts.answers import AdmissionQuery, CallQuery, FactsAway, Stalled
 from headway.facts.model import CallFact
 from headway.facts.table import FactTable
 from headway.kernel.instants import WallMs, wall_ms
@@ -54,6 +56,18 @@ class StoredFacts:
         except FactsAway as away:
             raise Away(str(away)) from away
         return _as(found, Overview)
+
+    async def admission(self, where: AdmissionQuery, bucket_ms: int, objectives: Mapping[str, Objective]) -> AdmissionReport:
+        try:
+            return await self._table.admission(where, bucket_ms, objectives, self._wall())
+        except FactsAway as away:
+            raise Away(str(away)) from away
+
+    async def stalled(self, call: str, endpoint: str, since_wall_ms: int, until_wall_ms: int) -> Stalled:
+        try:
+            return await self._table.stalled(call, endpoint, since_wall_ms, until_wall_ms)
+        except FactsAway as away:
+            raise Away(str(away)) from away
 
 
 def _as(value: msgspec.Struct, shape: type[Shape]) -> Shape:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from headway.control.admission import AdmissionBook, metrics_of
 from headway.control.ingest import IngestStats
 from headway.control.live import LiveFeed
 from headway.control.otlp import SpanStats
@@ -20,9 +21,14 @@ class Vitals:
     """Implements the port Health."""
 
     def __init__(
-        self, live: LiveFeed, ingest: Callable[[], IngestStats], spans: Callable[[], SpanStats | None], problems: Problems
+        self,
+        live: LiveFeed,
+        ingest: Callable[[], IngestStats],
+        spans: Callable[[], SpanStats | None],
+        problems: Problems,
+        admission: AdmissionBook | None = None,
     ) -> None:
-        self._live, self._ingest, self._spans, self._problems = live, ingest, spans, problems
+        self._live, self._ingest, self._spans, self._problems, self._admission = live, ingest, spans, problems, admission
 
     def degraded(self) -> Sequence[str]:
         """One sentence each."""
@@ -68,6 +74,9 @@ class Vitals:
                 ("refused", "Spans that the collector did not want.", spans.refused),
             ):
                 lines += _family(f"headway_control_spans_{name}_total", "counter", help_text, [("", value)])
+        if self._admission is not None:
+            for name, kind, help_text, samples in metrics_of(self._admission):
+                lines += _family(name, kind, help_text, samples)
         return "\n".join(lines) + "\n"
 
 
@@ -75,5 +84,5 @@ def _by(label: str, values: dict[str, int]) -> list[tuple[str, int]]:
     return [(f'{{{label}="{name}"}}', value) for name, value in sorted(values.items())]
 
 
-def _family(name: str, kind: str, help_text: str, samples: Sequence[tuple[str, int]]) -> list[str]:
+def _family(name: str, kind: str, help_text: str, samples: Sequence[tuple[str, float]]) -> list[str]:
     return [f"# HELP {name} {help_text}", f"# TYPE {name} {kind}", *(f"{name}{labels} {value}" for labels, value in samples)]

@@ -54,6 +54,7 @@ def admission_report(
         bucket_ms=bucket_ms,
         newest_wall_ms=newest,
         endpoint=where.endpoint,
+        tenant=where.tenant,
         counts=tuple(_counts(row) for row in reader.rows(queries.counts(where, objectives, klasses))),
         measured={
             name: _measured(reader, where, name, tuple(alone.values())) for name in ("queue_ms", "first_token_ms", "slowdown")

@@ -2,15 +2,19 @@
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import httpx2
+import msgspec
 import pytest
 
+from headway.calls.admission.objectives import Objective
+from headway.calls.admission.report import AdmissionReport, Rows, report
 from headway.calls.model import FAILED
 from headway.calls.pricing import PriceRow
+from headway.control.admission import AdmissionBook
 from headway.control.app import ControlApp, build
 from headway.control.auth import Authenticator
 from headway.control.deps import Deps
@@ -28,11 +32,12 @@ from headway.control.ports import (
     StoredCall,
     TenantView,
 )
+from headway.facts.answers import AdmissionQuery, Stalled
 from headway.facts.model import CallFact
 from headway.kernel.figure import Figure
 from headway.kernel.instants import WallMs
 from headway.ledger.model import Principal, PrincipalKind, Role
-from headway.ledger.port import NewKey
+from headway.ledger.port import LeaseAt, NewKey
 from headway.ledger.store import Ledger, open_ledger, sqlite_url
 
 NOW = WallMs(1_790_000_000_000)
@@ -100,6 +105,47 @@ def group(name: str, facts: Sequence[CallFact]) -> Group:
     )
 
 
+class MemoryEvidence:
+    """Answers with the report that a test lays here."""
+
+    def __init__(self) -> None:
+        rows = Rows(
+            since_wall_ms=0,
+            until_wall_ms=0,
+            bucket_ms=1,
+            newest_wall_ms=None,
+            endpoint="",
+            tenant="",
+            counts=(),
+            measured={},
+            spans=(),
+        )
+        self.rows, self.alone = rows, {}
+        self.objectives: dict[str, Objective] = {}
+        self.stalls = Stalled()
+        self.away = ""
+        self.asked: list[AdmissionQuery] = []
+
+    async def admission(self, where: AdmissionQuery, bucket_ms: int, objectives: Mapping[str, Objective]) -> AdmissionReport:
+        if self.away:
+            raise Away(self.away)
+        self.asked.append(where)
+        rows = msgspec.structs.replace(
+            self.rows,
+            since_wall_ms=where.since_wall_ms,
+            until_wall_ms=where.until_wall_ms,
+            bucket_ms=bucket_ms,
+            endpoint=where.endpoint,
+            tenant=where.tenant,
+        )
+        return report(rows, self.alone, list(objectives.values()), NOW)
+
+    async def stalled(self, call: str, endpoint: str, since_wall_ms: int, until_wall_ms: int) -> Stalled:
+        if self.away:
+            raise Away(self.away)
+        return self.stalls
+
+
 class FixedEstate:
     """Configuration, gateways, prices and health in one."""
 
@@ -121,9 +167,13 @@ class FixedEstate:
         self.faults: list[str] = []
         self.reloads: list[str] = []
         self.pushes = 0
+        self.budget_pushes: list[Sequence[LeaseAt]] = []
 
     async def push_keys(self) -> None:
         self.pushes += 1
+
+    async def push_budgets(self, closing: Sequence[LeaseAt]) -> None:
+        self.budget_pushes.append(closing)
 
     def generation(self) -> Generation:
         return self.found
@@ -154,6 +204,8 @@ class World:
     def __init__(self, ledger: Ledger, users: dict[str, Principal]) -> None:
         self.facts, self.ledger, self.estate, self.live, self.users = MemoryFacts(), ledger, FixedEstate(), LiveFeed(), users
         self.authenticator = Authenticator(ledger, 8090)
+        self.evidence = MemoryEvidence()
+        self.admission = AdmissionBook(self.evidence, lambda: self.evidence.objectives, lambda: NOW)
         self.deps = Deps(
             authenticator=self.authenticator,
             facts=self.facts,
@@ -163,6 +215,7 @@ class World:
             prices=self.estate,
             health=self.estate,
             live=self.live,
+            admission=self.admission,
             hosts=("board.example",),
             clock=lambda: NOW,
         )

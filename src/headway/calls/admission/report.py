@@ -126,6 +126,8 @@ class AdmissionReport(msgspec.Struct, frozen=True, kw_only=True):
     newest_wall_ms: int | None
     endpoint: str
     """Empty: of all endpoints together."""
+    tenant: str
+    """Empty: of all tenants."""
     pooled: Stratum
     classes: tuple[Stratum, ...]
     tenants: tuple[Stratum, ...]
@@ -152,9 +154,11 @@ class Rows(msgspec.Struct, frozen=True, kw_only=True):
     bucket_ms: int
     newest_wall_ms: int | None
     endpoint: str
+    tenant: str
     counts: tuple[Counts, ...]
     measured: dict[str, tuple[Ranked, ...]]
     spans: tuple[CallSpan, ...]
+    """Of every tenant and origin, whatever the rest is confined to: they shared the engine."""
     moments: tuple[Moment, ...] = ()
     giants: tuple[LongCall, ...] = ()
 
@@ -185,6 +189,7 @@ def report(
         bucket_ms=rows.bucket_ms,
         newest_wall_ms=rows.newest_wall_ms,
         endpoint=rows.endpoint,
+        tenant=rows.tenant,
         pooled=table.line(pooled_counts, verdict.pooled),
         classes=of("class"),
         tenants=of("tenant")[:ADMISSION_STRATA_SHOWN_MAX],
@@ -199,7 +204,7 @@ def report(
         moments=rows.moments,
         giants=rows.giants,
         calls_in_range=pooled_counts.calls,
-        calls_read=sum(1 for span in rows.spans if not span.parent_call),
+        calls_read=sum(1 for span in rows.spans if not span.parent_call and rows.tenant in ("", span.tenant)),
     )
 
 
@@ -209,7 +214,7 @@ class _Table:
     def __init__(self, rows: Rows, age_s: float) -> None:
         self._age_s = age_s
         self._measured = {name: {each.key: each for each in found} for name, found in rows.measured.items()}
-        self._gaps = gaps_by_key(rows.spans)
+        self._gaps = gaps_by_key(span for span in rows.spans if rows.tenant in ("", span.tenant))
 
     def line(self, counts: Counts, kept: Kept | None) -> Stratum:
         key = counts.key

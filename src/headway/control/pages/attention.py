@@ -5,6 +5,7 @@ from math import sqrt
 
 import msgspec
 
+from headway.calls.admission.objectives import Kept
 from headway.control.ports import GatewayView, Generation, Group, Overview
 from headway.control.words import ago, count, milliseconds, percent, plural, usd
 from headway.ledger.model import BudgetState, BudgetUnit
@@ -116,6 +117,19 @@ def of_costs(today: Group) -> Iterable[Attention]:
         )
         yield Attention(
             tone="info", what=f"{words} not in the sum.", do="Set price_as of its provider in headway.toml.", link="/calls"
+        )
+
+
+def of_objectives(alarms: Sequence[Kept], minutes: int) -> Iterable[Attention]:
+    """Parts that break their first-token objective; those that the pooled figure hides say so."""
+    for part in alarms:
+        hidden = " All calls together keep theirs, which hides it." if part.state == "masked" else ""
+        yield Attention(
+            tone="bad" if part.state == "masked" else "warn",
+            what=f"{part.kind.capitalize()} {part.name}: {percent(part.broken_share.value)} of {plural(part.calls, 'call')} in {minutes} min "
+            f"came later than their first-token objective allows ({percent(part.allowed_share)}).{hidden}",
+            do="See who waits for whom.",
+            link="/admission?range=15m",
         )
 
 

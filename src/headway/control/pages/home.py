@@ -5,6 +5,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from headway.control.access import Who
+from headway.control.admission import ALARM_RANGE_MS
 from headway.control.api.estate import budgets_of
 from headway.control.deps import Deps, Use, Viewer
 from headway.control.pages import attention
@@ -16,6 +17,7 @@ from headway.ledger.model import BudgetState
 
 router = APIRouter()
 RECENT_MINUTES = 15
+ALARMS_SHOWN = 3
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,6 +118,7 @@ async def gathered(use: Deps, who: Who, chosen: Range) -> HomePage:
         things += attention.of_gateways(gateways, found.number, now)
         things += attention.of_generation(found)
         things += [Attention(tone="warn", what=what) for what in use.health.degraded()]
+        things += attention.of_objectives(use.admission.alarms()[:ALARMS_SHOWN], ALARM_RANGE_MS // MINUTE_MS)
     if recent:
         things += attention.of_failures(recent, RECENT_MINUTES)
     if today:

@@ -15,11 +15,11 @@ class Range(msgspec.Struct, frozen=True, kw_only=True):
 
 
 RANGES = (
+    Range(name="15m", words="quarter of an hour", length_ms=15 * MINUTE_MS, bucket_ms=10_000),
     Range(name="1h", words="hour", length_ms=HOUR_MS, bucket_ms=MINUTE_MS),
     Range(name="24h", words="24 hours", length_ms=DAY_MS, bucket_ms=30 * MINUTE_MS),
     Range(name="7d", words="7 days", length_ms=7 * DAY_MS, bucket_ms=3 * HOUR_MS),
 )
-DEFAULT = RANGES[1]
 
 
 def range_named(name: str) -> Range:
