@@ -1,6 +1,6 @@
 """How every proof is told: a table with the wanted bounds, JSON, and what the command's exit status says."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -31,19 +31,6 @@ class NotMeasurable(Exception):
     def __init__(self, missing: str, fix: str) -> None:
         self.missing, self.fix = missing, fix
         super().__init__(missing)
-
-
-def worst(values: Sequence[float], wanted: Wanted | None, *, unit: str, method: str, high_is_worse: bool = True) -> Figure:
-    """One figure of many seeds: the worst by its bound, low and high over seeds."""
-    down = wanted is not None and wanted.at_least is not None or not high_is_worse
-    return Figure(
-        value=min(values) if down else max(values),
-        unit=unit,
-        n=len(values),
-        method=method,
-        low=min(values),
-        high=max(values),
-    )
 
 
 def failing(proof: Proof, wanted: Mapping[str, Wanted]) -> list[str]:
