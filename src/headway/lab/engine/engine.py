@@ -42,7 +42,7 @@ class ContinuousEngine:
 
     def submit(self, request: EngineRequest, now: int) -> None:
         """EngineRefusal for a request that can never run, or whose id is in the engine."""
-        self.scheduler.submit(request, now)
+        self.scheduler.submit(request, now, late=self.scheduler.settings.plan_ahead and self.busy)
 
     def abort(self, request_id: str) -> None:
         self.scheduler.abort(request_id)
@@ -86,7 +86,7 @@ class ParallelEngine:
     def submit(self, request: EngineRequest, now: int) -> None:
         """vLLM's balance: a waiting request weighs four times a running one; ties go to the first rank."""
         rank = min(self.ranks, key=lambda one: 4 * one.waiting + one.running)
-        rank.submit(request, now)
+        rank.submit(request, now, late=rank.settings.plan_ahead and self.busy)
         self._rank_of[request.id] = rank
 
     def abort(self, request_id: str) -> None:
@@ -97,10 +97,9 @@ class ParallelEngine:
     def step(self, now: int) -> tuple[int, list[EngineEvent]]:
         if not self._rank_of:
             return now, []
-        busy = [rank for rank in self.ranks if rank.busy]
-        ended_at = now + round(self.time.ranks_ms([rank.plan() for rank in busy]) * NS_PER_MS)
+        ended_at = now + round(self.time.ranks_ms([rank.plan() for rank in self.ranks]) * NS_PER_MS)
         self.steps += 1
-        events = [event for rank in busy for event in rank.complete(ended_at)]
+        events = [event for rank in self.ranks for event in rank.complete(ended_at)]
         for event in events:
             if event.kind == "finished":
                 del self._rank_of[event.id]

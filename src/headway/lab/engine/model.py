@@ -33,6 +33,8 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     """A request is admitted only when its whole prompt fits in free blocks, not only its first chunk (vLLM's scheduler_reserve_full_isl)."""
     reserve_output: bool = False
     """Only when at no later step the running requests and it can need more than memory holds (S-LoRA's and LightLLM's way): nobody is preempted."""
+    plan_ahead: bool = False
+    """The next step is planned while one runs (vLLM's async scheduling): arrivals and freed room count from the step after the next."""
     decode_steps_between_prefills: int = 0
     """With ``chunked_prefill`` False: at least so many decode steps before the next prefill step (S-LoRA: 10)."""
 

@@ -38,14 +38,18 @@ class StepScheduler:
         self._decoding_now = False
         self._chunks: dict[Sequence, tuple[int, int]] = {}
         self._thrown_out: list[Sequence] = []
+        self._arrivals: dict[str, Sequence] = {}
+        """Seen from the next but one plan on."""
+        self._leavers: list[Sequence] = []
+        """Finished, and seen to be so from the next but one plan on."""
 
     @property
     def waiting(self) -> int:
-        return len(self._queue)
+        return len(self._queue) + len(self._arrivals)
 
     @property
     def running(self) -> int:
-        return len(self._running)
+        return len(self._running) + len(self._leavers)
 
     @property
     def busy(self) -> bool:
@@ -61,8 +65,8 @@ class StepScheduler:
         seq = self._members[request_id]
         return self._decodes.produced(seq) if seq.state == DECODE else seq.base
 
-    def submit(self, request: EngineRequest, now: int) -> None:
-        """EngineRefusal for a request that can never run, or whose id is in the engine."""
+    def submit(self, request: EngineRequest, now: int, *, late: bool = False) -> None:
+        """``late``: the next plan does not know of it yet. EngineRefusal for a request that can never run, or whose id is in the engine."""
         if request.prompt_tokens < 1 or request.output_tokens < 1:
             raise EngineRefusal(f"request {request.id}: prompt and output are at least one token each")
         if request.id in self._members:
@@ -75,17 +79,20 @@ class StepScheduler:
         self._submitted += 1
         seq = Sequence(request, keys, self._submitted, now)
         self._members[seq.id] = seq
-        self._queue.add(seq)
+        if late:
+            self._arrivals[seq.id] = seq
+        else:
+            self._queue.add(seq)
 
     def abort(self, request_id: str) -> None:
         """Forget a request wherever it is. One that is not there is no fault: it may just have finished."""
         seq = self._members.pop(request_id, None)
         if seq is None:
             return
-        if seq.state == WAITING:
-            self._queue.remove(request_id)
-        else:
+        if seq.state != WAITING:
             self._leave(seq)
+        elif self._arrivals.pop(request_id, None) is None:
+            self._queue.remove(request_id)
         seq.state = GONE
 
     # -- a step
@@ -95,10 +102,9 @@ class StepScheduler:
         self._chunks = {}
         self._thrown_out = []
         self._decoding_now = False
-        if self.settings.chunked_prefill:
-            self._plan_mixed()
-        else:
-            self._plan_whole()
+        self._choose()
+        if self._catch_up() and not self._chunks and not self._decodes.count:
+            self._choose()
         ending = sum(seq.computed == seq.target for seq in self._chunks)
         decodes = self._decodes.count if self._decoding_now else 0
         return StepWork(
@@ -108,6 +114,23 @@ class StepScheduler:
             sequences=decodes + ending,
             decode_context_max=self._decodes.context_max if decodes else 0,
         )
+
+    def _choose(self) -> None:
+        if self.settings.chunked_prefill:
+            self._plan_mixed()
+        else:
+            self._plan_whole()
+
+    def _catch_up(self) -> bool:
+        """See what the plan just made did not know of. True when there was something."""
+        late = bool(self._arrivals or self._leavers)
+        for seq in self._leavers:
+            self._free(seq)
+        self._leavers.clear()
+        for seq in self._arrivals.values():
+            self._queue.add(seq)
+        self._arrivals.clear()
+        return late
 
     def complete(self, at: int) -> list[EngineEvent]:
         """The planned step ended at ``at``: what it produced."""
@@ -129,10 +152,12 @@ class StepScheduler:
                     del self._prefilling[seq]
                     decodes.join(seq)
         for seq in finished:
-            self._leave(seq)
+            self._leave(seq, late=self.settings.plan_ahead)
             seq.state = GONE
             del self._members[seq.id]
             events.append(_event(at, seq, "finished", seq.output))
+        if not self._members:
+            self._catch_up()
         return events
 
     def _end_prefill(self, seq: Sequence, at: int, events: list[EngineEvent]) -> None:
@@ -188,7 +213,7 @@ class StepScheduler:
     def _admit(self, tokens: int) -> None:
         passed: list[Entry] = []
         queue, settings = self._queue, self.settings
-        while tokens > 0 and len(self._running) < settings.sequences_max and len(passed) <= LAB_SKIPPED_PER_STEP_MAX:
+        while tokens > 0 and self.running < settings.sequences_max and len(passed) <= LAB_SKIPPED_PER_STEP_MAX:
             seq = queue.head()
             if seq is None:
                 break
@@ -212,7 +237,7 @@ class StepScheduler:
         passed: list[Entry] = []
         queue, settings = self._queue, self.settings
         tokens = settings.step_tokens_max
-        while len(self._running) < settings.sequences_max and len(passed) <= LAB_SKIPPED_PER_STEP_MAX:
+        while self.running < settings.sequences_max and len(passed) <= LAB_SKIPPED_PER_STEP_MAX:
             seq = queue.head()
             if seq is None:
                 break
@@ -317,8 +342,12 @@ class StepScheduler:
         self.preemptions += 1
         return freed
 
-    def _leave(self, seq: Sequence, *, remember: bool = False) -> None:
-        """A running request gives everything back. ``remember`` leaves all its whole blocks in the cache, for when it comes again."""
+    def _leave(self, seq: Sequence, *, remember: bool = False, late: bool = False) -> None:
+        """A running request gives everything back.
+
+        ``remember`` leaves all its whole blocks in the cache, for when it comes again; ``late`` keeps its place until the plan after
+        the next.
+        """
         if seq.state == DECODE:
             self._decodes.leave(seq)
         else:
@@ -327,10 +356,16 @@ class StepScheduler:
             whole = seq.computed // self._block
             seq.keys += tuple(own_key(seq.order, i) for i in range(len(seq.keys), whole))
             self._publish(seq)
+        del self._running[seq]
+        if late:
+            self._leavers.append(seq)
+        else:
+            self._free(seq)
+
+    def _free(self, seq: Sequence) -> None:
         self.pool.give(self._blocks(seq.computed) - len(seq.held))
         self.pool.release(seq.held)
         seq.held = []
-        del self._running[seq]
 
 
 def _badness(seq: Sequence) -> tuple[int, int]:
