@@ -40,6 +40,15 @@ def list_budgets(config_path: str | None, as_json: bool) -> None:
     if as_json:
         emit(found.budgets)
         return
+    show(found.budgets)
+    if not found.budgets:
+        click.echo(
+            "no budgets; set budget_usd_per_day, budget_tokens_per_month or the like in [tenants.NAME], or headway keys budget"
+        )
+
+
+def show(budgets: tuple[Budget, ...]) -> None:
+    """The table of what is spent, lent and left."""
     rows = [
         (
             b.scope,
@@ -50,11 +59,9 @@ def list_budgets(config_path: str | None, as_json: bool) -> None:
             _amount(b, b.cap - b.spent - b.leased),
             _end(b),
         )
-        for b in found.budgets
+        for b in budgets
     ]
     table(("scope", "period", "cap", "spent", "lent", "left", "until"), rows, right=(2, 3, 4, 5))
-    if not rows:
-        click.echo("no budgets; set budget_usd_per_day, budget_tokens_per_month or the like in [tenants.NAME]")
 
 
 def _amount(budget: Budget, amount: int) -> str:

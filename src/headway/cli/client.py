@@ -33,6 +33,9 @@ class Control:
     def post(self, path: str, body: object, kind: type[T]) -> T:
         return msgspec.json.decode(self._ask("POST", path, body), type=kind, strict=False)
 
+    def patch(self, path: str, body: object, kind: type[T]) -> T:
+        return msgspec.json.decode(self._ask("PATCH", path, body), type=kind, strict=False)
+
     def delete(self, path: str, kind: type[T]) -> T:
         return msgspec.json.decode(self._ask("DELETE", path), type=kind, strict=False)
 

@@ -1,12 +1,14 @@
-"""``headway keys``: create, list, revoke."""
+"""``headway keys``: create, list, revoke, give a budget."""
 
 import re
 import time
+from decimal import Decimal, InvalidOperation
 from typing import Final
 
 import click
 import msgspec
 
+from headway.cli.budgets import Budgets, show
 from headway.cli.client import Control
 from headway.cli.common import ago, config_option, emit, json_option, loaded, table
 
@@ -52,7 +54,7 @@ def span_s(text: str) -> int:
 
 @click.group("keys")
 def command() -> None:
-    """Create, list and revoke keys of callers."""
+    """Create, list and revoke keys of callers; give one a budget of its own."""
 
 
 @command.command("create")
@@ -105,6 +107,48 @@ def revoke(key: str, config_path: str | None, as_json: bool) -> None:
         emit(done)
     else:
         click.echo(f"{done.id} is revoked; every gateway refuses it within {done.within_s} s")
+
+
+class Stated(click.ParamType[str | int]):
+    """An amount, or ``none`` to end the budget."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str | int:
+        if value == "none":
+            return value
+        try:
+            amount = Decimal(value.replace("_", ""))
+        except InvalidOperation:
+            self.fail(f"{value!r} is neither an amount nor none", param, ctx)
+        if not amount.is_finite() or amount < 0 or (self.name == "TOKENS" and amount != int(amount)):
+            self.fail(f"{value!r} is not an amount of {self.name.lower()}", param, ctx)
+        return int(amount) if self.name == "TOKENS" else str(amount)
+
+
+@command.command("budget")
+@click.argument("key")
+@click.option("--usd-per-day", type=Stated("DOLLARS"), default=None)
+@click.option("--usd-per-month", type=Stated("DOLLARS"), default=None)
+@click.option("--tokens-per-day", type=Stated("TOKENS"), default=None)
+@click.option("--tokens-per-month", type=Stated("TOKENS"), default=None)
+@config_option
+@json_option
+def budget(key: str, config_path: str | None, as_json: bool, **stated: str | int | None) -> None:
+    """Give KEY (its id) budgets of its own, beside its tenant's; none ends one. Without amounts: show them.
+
+    Days and months are those of UTC. At the cap its calls get 429; other keys of the tenant go on.
+    """
+    control, path = Control(loaded(config_path)), f"/api/v1/keys/{_safe(key)}/budgets"
+    wanted = {name: None if amount == "none" else amount for name, amount in stated.items() if amount is not None}
+    found = control.patch(path, wanted, Budgets) if wanted else control.get(path, Budgets)
+    if as_json:
+        emit(found.budgets)
+        return
+    show(found.budgets)
+    if not found.budgets:
+        click.echo(f"{key} has no budget of its own; its tenant's holds")
 
 
 def _safe(key: str) -> str:

@@ -11,13 +11,15 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Mount
 
 from headway import __version__
+from headway.calls.admission.report import AdmissionReport
 from headway.control.access import Needs
-from headway.control.api import calls, estate, health, keys, people
+from headway.control.api import admission, calls, estate, health, key_budgets, keys, people
 from headway.control.auth import SignedIn
 from headway.control.callbook import CallList, OneCall
 from headway.control.deps import Deps
 from headway.control.errors import Refused, error_response, wants_json
 from headway.control.live import LiveCall
+from headway.control.pages import admission as admission_page
 from headway.control.pages import call as call_page
 from headway.control.pages import calls as calls_page
 from headway.control.pages import home, login, settings
@@ -36,6 +38,8 @@ _KINDS: tuple[type[Any], ...] = (
     OneCall,
     LiveCall,
     Generation,
+    AdmissionReport,
+    admission.AdmissionNow,
     keys.KeyWanted,
     people.NewUser,
     people.NewPassword,
@@ -43,6 +47,7 @@ _KINDS: tuple[type[Any], ...] = (
     keys.KeyList,
     keys.KeyCreated,
     keys.KeyRevoked,
+    key_budgets.KeyBudgetsWanted,
     people.PrincipalList,
     people.PrincipalChanged,
     people.AuditList,
@@ -79,9 +84,9 @@ def build(deps: Deps) -> ControlApp:
     )
     app.state.deps = deps
     app.state.statics = Statics(files("headway.control") / "static")
-    for router in (calls.router, keys.router, people.router, estate.router, health.router):
+    for router in (calls.router, admission.router, keys.router, key_budgets.router, people.router, estate.router, health.router):
         app.include_router(router)
-    for page in (home.router, calls_page.router, call_page.router, settings.router, login.router):
+    for page in (home.router, calls_page.router, call_page.router, admission_page.router, settings.router, login.router):
         app.include_router(page, include_in_schema=False)
     app.mount(STATIC_PATH, app.state.statics, name="static")
     app.add_middleware(Gatekeeper, hosts=deps.hosts)

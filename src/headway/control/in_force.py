@@ -6,12 +6,13 @@ import msgspec
 
 from headway.calls.pricing import PriceRow
 from headway.config.model import Settings
+from headway.control.leases import close_all
 from headway.control.link import LinkServer
 from headway.control.ports import DiffLine, FeatureView, GatewayView, Generation, ProviderView, TenantView
 from headway.control.publish import Publisher
 from headway.control.reload import Reloader
 from headway.kernel.limits import PAGE_ROWS_MAX
-from headway.ledger.port import LedgerBusy, LedgerUnavailable
+from headway.ledger.port import LeaseAt, LedgerBusy, LedgerUnavailable
 
 
 class InForce:
@@ -66,6 +67,11 @@ class InForce:
             await self._publisher.push_keys()
         except (LedgerUnavailable, LedgerBusy):
             return
+
+    async def push_budgets(self, closing: Sequence[LeaseAt]) -> None:
+        """Now, or when the ledger is back."""
+        await self._publisher.budgets_changed()
+        await close_all(closing, self._link)
 
     def version(self) -> str:
         return self._publisher.prices.version

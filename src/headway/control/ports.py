@@ -13,7 +13,7 @@ from headway.facts.answers import Bucket, CallQuery, CallStory, FactsAway, Group
 from headway.facts.model import CallFact
 from headway.kernel.errors import HeadwayError
 from headway.kernel.instants import WallMs
-from headway.ledger.port import Audit, Budgets, Keys, LedgerBusy, LedgerUnavailable, Principals, Sessions
+from headway.ledger.port import Audit, Budgets, Keys, LeaseAt, LedgerBusy, LedgerUnavailable, Principals, Sessions
 
 StoredCall = CallStory
 
@@ -143,6 +143,10 @@ class Gateways(Protocol):
 
     async def push_keys(self) -> None:
         """Tell every gateway now that keys have changed, rather than at the next look."""
+        ...
+
+    async def push_budgets(self, closing: Sequence[LeaseAt]) -> None:
+        """Tell every gateway now that budgets beside the settings have changed, and take these blocks back."""
         ...
 
 

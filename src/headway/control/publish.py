@@ -42,6 +42,8 @@ class Publisher:
         self._settings: Settings | None = None
         self._generation = 0
         self._keys_version = 0
+        self._behind = False
+        """Budgets have changed and could not be sent."""
         self.prices = PriceTable(version="none")
         self.problem = ""
         """Why the last attempt failed; empty when all is well."""
@@ -53,9 +55,20 @@ class Publisher:
             await self._publish(settings, generation, prices)
 
     async def republish(self) -> None:
-        """Send the generation in force again with fresh keys, budgets and prices."""
-        if self._settings is not None:
-            await self.put_in_force(self._settings, self._generation)
+        """Send the generation in force again with fresh keys, budgets and prices. Raises LedgerError."""
+        async with self._lock:  # from here on the generation in force stays what it is
+            if self._settings is not None:
+                prices = await asyncio.to_thread(self._compile, self._settings, self._now())
+                await self._publish(self._settings, self._generation, prices)
+                self._behind = False
+
+    async def budgets_changed(self) -> None:
+        """Send the budgets now; where the ledger does not answer, at the next tick that it does."""
+        self._behind = True
+        try:
+            await self.republish()
+        except LedgerError as error:
+            self.problem = str(error)
 
     async def push_keys(self) -> None:
         """Send the keys that changed since the last look. Raises LedgerError."""
@@ -71,7 +84,8 @@ class Publisher:
     async def tick(self) -> None:
         try:
             await self.push_keys()
-            if self.prices.valid_until_wall_ms is not None and self._now() >= self.prices.valid_until_wall_ms:
+            due = self.prices.valid_until_wall_ms
+            if self._behind or (due is not None and self._now() >= due):
                 await self.republish()
             self.problem = ""
         except LedgerError as error:

@@ -93,7 +93,7 @@ class FakeControl:
                 self.end_headers()
                 self.wfile.write(data)
 
-            do_GET = do_POST = do_DELETE = answer
+            do_GET = do_POST = do_PATCH = do_DELETE = answer
 
             def log_message(self, *_: object) -> None: ...
 
@@ -137,6 +137,19 @@ def test_keys_are_made_listed_and_revoked(control: FakeControl, capsys: pytest.C
     assert main(["keys", "revoke", "key_1"]) == 0
     assert "within 10 s" in capsys.readouterr().out
     assert main(["keys", "revoke", "../x"]) == UNUSABLE
+
+
+def test_a_key_gets_a_budget_of_its_own(control: FakeControl, capsys: pytest.CaptureFixture[str]) -> None:
+    path = "/api/v1/keys/key_1/budgets"
+    control.says("PATCH", path, BudgetList(budgets=(msgspec.structs.replace(BUDGET, scope="key:key_1"),)))
+    assert main(["keys", "budget", "key_1", "--usd-per-day", "0.25", "--tokens-per-day", "1_000", "--usd-per-month", "none"]) == 0
+    assert control.asked[-1] == ("PATCH", path, {"usd_per_day": "0.25", "tokens_per_day": 1000, "usd_per_month": None})
+    assert "key:key_1  day     $5.0000" in capsys.readouterr().out
+    control.says("GET", path, BudgetList(budgets=()))
+    assert main(["keys", "budget", "key_1"]) == 0
+    assert "no budget of its own" in capsys.readouterr().out
+    for wrong in ("much", "-1", "NaN", "1.5"):
+        assert main(["keys", "budget", "key_1", "--tokens-per-day", wrong]) == UNUSABLE
 
 
 def test_a_refusal_of_control_is_three_lines(control: FakeControl, capsys: pytest.CaptureFixture[str]) -> None:

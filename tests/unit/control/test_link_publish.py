@@ -1,5 +1,7 @@
 """What goes down the link: snapshots with the keys of now, changes of keys after them, prices when they are due."""
 
+import asyncio
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from headway.config.model import Control, Settings, Tenant
 from headway.control.publish import Publisher
 from headway.kernel.instants import WallMs
 from headway.ledger.budgets import specs
-from headway.ledger.model import PrincipalKind, Role
+from headway.ledger.model import BudgetSpec, BudgetUnit, PrincipalKind, Role
 from headway.ledger.port import LedgerUnavailable, NewKey
 from headway.ledger.store import Ledger, open_ledger, sqlite_url
 from headway.link.messages import KeysChanged, Snapshot
@@ -105,6 +107,53 @@ async def test_a_snapshot_read_before_a_revocation_does_not_undo_it(rig: Rig, mo
     monkeypatch.setattr(rig.ledger.budgets, "states", revoked_meanwhile)
     await rig.publisher.put_in_force(SETTINGS, 2)
     assert rig.keys_at_gateway() == set()
+
+
+async def test_a_budget_of_one_key_reaches_the_gateways_at_once_or_when_the_ledger_is_back(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await rig.publisher.put_in_force(SETTINGS, 4)
+    spec = BudgetSpec(scope="key:k", unit=BudgetUnit.TOKENS, period="day", cap=100)
+    await rig.ledger.budgets.set_one(spec, actor="x", now=NOON)
+    with monkeypatch.context() as away:
+
+        async def nobody(now: WallMs) -> object:
+            raise LedgerUnavailable("away")
+
+        away.setattr(rig.ledger.budgets, "states", nobody)
+        await rig.publisher.budgets_changed()
+        assert len(rig.link.sent) == 1
+        assert rig.publisher.problem == "away"
+    await rig.publisher.tick()
+    newest = rig.link.sent[-1]
+    assert isinstance(newest, Snapshot)
+    assert (newest.generation, {scope.scope for scope in newest.budgets}) == (4, {"tenant:t", "key:k"})
+    sent = len(rig.link.sent)
+    await rig.publisher.tick()
+    assert len(rig.link.sent) == sent, "told once"
+
+
+async def test_sending_again_never_brings_an_older_generation_back(rig: Rig) -> None:
+    await rig.publisher.put_in_force(SETTINGS, 1)
+    begun, go_on = threading.Event(), threading.Event()
+    compiled = rig.compile
+
+    def slowly(settings: Settings, now: WallMs) -> PriceTable:
+        begun.set()
+        go_on.wait(5)
+        return compiled(settings, now)
+
+    rig.publisher._compile = slowly
+    again = asyncio.create_task(rig.publisher.republish())
+    await asyncio.to_thread(begun.wait, 5)
+    rig.publisher._compile = compiled
+    newer = asyncio.create_task(rig.publisher.put_in_force(SETTINGS, 2))
+    await asyncio.sleep(0.05)
+    go_on.set()
+    await asyncio.gather(again, newer)
+    generations = [message.generation for message in rig.link.sent if isinstance(message, Snapshot)]
+    assert generations == sorted(generations)
+    assert generations[-1] == 2
 
 
 async def test_prices_are_compiled_again_when_one_changes(rig: Rig) -> None:

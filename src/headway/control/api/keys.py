@@ -5,6 +5,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from headway.control.access import Who
+from headway.control.api.key_budgets import end_all
 from headway.control.deps import Deps, Operator, Use, Viewer
 from headway.control.errors import Refused
 from headway.control.schema import answer, says, taken
@@ -110,6 +111,7 @@ async def revoke(use: Deps, who: Who, key: str) -> KeyRevoked:
     except NotFound:
         raise Refused.missing(f"key {key!r}", "list them at /api/v1/keys") from None
     await use.gateways.push_keys()
+    await end_all(use, who.principal, key)
     return KeyRevoked(id=key, within_s=KEY_REVOKED_WITHIN_S)
 
 

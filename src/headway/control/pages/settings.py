@@ -5,6 +5,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import RedirectResponse, Response
 
 from headway.control.access import Who
+from headway.control.api import key_budgets as budget_api
 from headway.control.api import keys as key_api
 from headway.control.api import people as people_api
 from headway.control.api.estate import budgets_of
@@ -33,6 +34,8 @@ class SettingsPage(msgspec.Struct, frozen=True, kw_only=True):
     users: tuple[Principal, ...]
     gateways: tuple[GatewayView, ...]
     audit: tuple[AuditEntry, ...]
+    key_names: dict[str, str]
+    """Names of the keys by their budgets' scopes."""
     names: dict[str, str]
     """Names of the actors in ``audit`` by their ids."""
     roles: tuple[Role, ...]
@@ -71,6 +74,7 @@ async def gathered(use: Deps, who: Who) -> SettingsPage:
         generation=found if everywhere else None,
         keys=keys,
         budgets=budgets,
+        key_names={f"key:{key.id}": key.name or "unnamed" for key in keys},
         tenants=tuple(t.name for t in found.tenants if who.sees(t.name)) or ((who.tenant or "default"),),
         users=users,
         gateways=tuple(use.gateways.gateways()) if everywhere else (),
@@ -103,6 +107,20 @@ async def create_key(request: Request, who: Operator, use: Use) -> Response:
 async def revoke_key(key: str, who: Operator, use: Use) -> Response:
     """Revoke a key and come back."""
     await key_api.revoke(use, who, key)
+    return RedirectResponse("/settings#keys", 303)
+
+
+@router.post("/settings/keys/{key}/budget")
+async def set_key_budget(request: Request, key: str, who: Operator, use: Use) -> Response:
+    """Set one budget of a key from the form, or end it where the amount is empty, and come back."""
+    form = await form_of(request)
+    which, amount = form.get("which", ""), form.get("amount", "").strip()
+    try:
+        tokens = which.startswith("tokens")
+        wanted = msgspec.convert({which: (int(amount) if tokens else amount) if amount else None}, budget_api.KeyBudgetsWanted)
+    except (msgspec.ValidationError, ValueError):
+        raise Refused.bad("the amount cannot be used", "dollars such as 20 or 0.25, whole tokens, or empty to end it") from None
+    await budget_api.state(use, who, key, wanted)
     return RedirectResponse("/settings#keys", 303)
 
 
