@@ -1,0 +1,43 @@
+"""Weighted fair by virtual token counters (VTC, OSDI 2024): the tenant with the least service over its weight goes next.
+
+A tenant that comes back from having nothing queued is lifted to the least counter of those that wait, so that idleness banks nothing. Within a
+tenant: interactive before batch, then arrival. A head that does not fit is waited for.
+"""
+
+from headway.calls.admission.order import Group, HeapOrder
+from headway.calls.admission.state import Call, Tenant
+from headway.kernel.instants import MonoNs
+
+
+class Fair(HeapOrder):
+    by_counter = True
+    head_matters = False
+
+    def key(self, group: Group, head: Call) -> tuple[float, float]:
+        return self.standing.read(group.tenant), head.seq
+
+    def lift(self, group: Group, now: MonoNs) -> None:
+        if not self.takes_part(group.tenant):
+            self.standing.lift(group.tenant, self.least(now))
+
+    def takes_part(self, tenant: Tenant) -> bool:
+        """It has something queued that could be sent."""
+        group = tenant.groups[0]
+        return group is not None and group.entry is not None
+
+    def least(self, now: MonoNs) -> float:
+        found = [self.standing.read(group.tenant) for group in self.nearest(now)]
+        return min(found) if found else super().least(now)
+
+    def nearest(self, now: MonoNs) -> list[Group]:
+        """Those with the least counters that could be served, one for each rank; of the demoted only where nobody else waits."""
+        floor, normal, demoted = self._heaps
+        tops = [found[0] for heap in (floor, normal) if heap and (found := self.top(heap, now)) is not None]
+        if not tops and demoted and (found := self.top(demoted, now)) is not None:
+            tops.append(found[0])
+        return tops
+
+    def refunded(self, tenant: Tenant, now: MonoNs) -> None:
+        for group in tenant.groups:
+            if group is not None and group.entry is not None:
+                self.push(group, now)

@@ -1,0 +1,525 @@
+"""One endpoint: who waits, who runs, who pays. Three gates in order: capacity (``room.py``), lane and fair pick (the order named in the settings).
+
+    arrive   a call wants to run: queued, or refused with the reason
+    pick     the next call that may go now; it is charged its estimate and counts as running
+    produced output tokens came: beyond the estimate each is charged as it comes
+    read     its prompt has been read: it leaves the long lane
+    close    it is over: what was charged is settled against what was used, and its place is free
+    cancel   it will not run after all
+
+Invariants are numbered as in README.md; tests carry the numbers. Every call that arrives ends in exactly one of done, refused, evicted.
+"""
+
+from collections.abc import Iterator, Mapping
+from heapq import heappop, heappush
+from typing import NamedTuple
+
+from headway.calls.admission.counters import Counters, LocalCounters
+from headway.calls.admission.days import Days
+from headway.calls.admission.estimate import OutputEstimate, band_of
+from headway.calls.admission.forecast import NONE, Forecast, Wait
+from headway.calls.admission.model import EndpointAdmission, EngineLoad, Share
+from headway.calls.admission.order import HeapOrder
+from headway.calls.admission.orders import order_named
+from headway.calls.admission.promises import Print, Promises
+from headway.calls.admission.room import Hosted, Room
+from headway.calls.admission.standing import Standing
+from headway.calls.admission.state import Call, Rank, Run, State, Tenant
+from headway.calls.model import Arrived
+from headway.kernel.instants import MonoNs, after_ms, ms_between
+from headway.kernel.limits import ADMISSION_RUNS_KEPT_MAX, ADMISSION_TENANTS_KEPT_MAX
+
+TOKENS_MAX = 2**40
+RANKS = {"": Rank.NORMAL, "demote": Rank.DEMOTED, "pause": Rank.PAUSED, "cut": Rank.PAUSED}
+
+
+class Refused(NamedTuple):
+    """``retry_after_ms`` None: coming again does not help."""
+
+    reason: str
+    message: str
+    retry_after_ms: int | None
+
+
+class Used(NamedTuple):
+    """What a call turned out to need. None: not reported, the estimate stands. Negative counts as not reported."""
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cached_tokens: int | None = None
+
+
+NOTHING = Used()
+
+
+class Scheduler:
+    def __init__(
+        self,
+        settings: EndpointAdmission,
+        shares: Mapping[str, Share] | None = None,
+        *,
+        days: Days | None = None,
+        hosted: Hosted | None = None,
+        counters: Counters | None = None,
+    ) -> None:
+        self.settings = settings
+        self.shares: dict[str, Share] = dict(shares or {})
+        self.days = days if days is not None else Days(self.shares)
+        self.room = Room(settings, hosted)
+        self.standing = Standing(counters if counters is not None else LocalCounters())
+        self.order: HeapOrder = order_named(settings, self.room, self.standing)
+        self.outputs = OutputEstimate()
+        self.forecast = Forecast(_known_rate(settings))
+        self.promises = Promises()
+        self.calls: dict[str, Call] = {}
+        self.tenants: dict[str, Tenant] = {}
+        self.runs: dict[tuple[str, str], Run] = {}
+        self.submitted = self.queued = self.running = self.done = self.refused = self.evicted = 0
+        self.long_queued = self.short_unread = 0
+        self.usage_missing = self.usage_refused = self.ignored = 0
+        self._seq = 0
+        self._paused: set[str] = set()
+        self._wakes: list[tuple[MonoNs, int, Run]] = []
+        self._days_seen = self.days.changes
+
+    # --- told
+
+    def arrive(self, event: Arrived, now: MonoNs) -> Call | Refused | None:
+        """None: this attempt is here already, the event is ignored and counted."""
+        if event.call in self.calls:
+            self.ignored += 1
+            return None
+        self.heed_days(now)
+        self.submitted += 1
+        call = self._made(event, now)
+        refused = self._refusal(call, event, now)
+        if refused is not None:
+            self.refused += 1
+            return refused
+        self.calls[call.id] = call
+        self._queue(call, now)
+        return call
+
+    def pick(self, now: MonoNs) -> Call | None:
+        """The next call to send, charged and counted as running. None: nobody may go now."""
+        self.room.wakes_at = None
+        if not self.queued:
+            return None
+        call = self.order.next(now)
+        if call is None:
+            return None
+        self._unqueued(call)
+        self.running += 1
+        self._send(call, now)
+        return call
+
+    def produced(self, call_id: str, tokens: int, now: MonoNs) -> None:
+        """``tokens`` more output tokens came. The first ones say that the prompt has been read."""
+        call = self.calls.get(call_id)
+        if call is None or call.state is not State.RUNNING or tokens <= 0:
+            self.ignored += 1
+            return
+        before = max(call.produced, call.out_tokens)
+        call.produced = min(TOKENS_MAX, call.produced + tokens)
+        if call.produced > before:
+            self._overran(call, call.produced - before, now)
+
+    def read(self, call_id: str, now: MonoNs) -> bool:
+        """The prompt has been read (its first token is here). True the first time."""
+        call = self.calls.get(call_id)
+        if call is None or call.first_at or call.state is not State.RUNNING:
+            return False
+        call.first_at = now
+        self._was_read(call)
+        return True
+
+    def close(
+        self, call_id: str, now: MonoNs, used: Used = NOTHING, *, answered: bool = True, evicted: bool = False
+    ) -> Call | None:
+        """The call is over. ``answered`` False: it failed, and pays for what was seen of it. None: not known here (any more), ignored."""
+        call = self.calls.get(call_id)
+        if call is None:
+            self.ignored += 1
+            return None
+        self.heed_days(now)
+        if call.state is State.QUEUED:
+            self._unqueue(call)
+            self.evicted += 1
+        else:
+            self._settle(call, used, answered, now)
+            if self.room.hosted is not None:
+                self.room.hosted.settle(call.taken_tokens, _took(call, used, answered), now)
+            self._free(call, now)
+            self.running -= 1
+            self.done += not evicted
+            self.evicted += evicted
+        call.state = State.ENDED
+        del self.calls[call_id]
+        self._after(call, now)
+        return call
+
+    def cancel(self, call_id: str, now: MonoNs) -> Call | None:
+        """Its caller went away: the place is free, the unused part is refunded."""
+        return self.close(call_id, now, answered=False, evicted=True)
+
+    def heard(self, load: EngineLoad) -> None:
+        """What the engine says of itself."""
+        self.room.heard(load)
+        self.order.room_changed()
+
+    def charge_besides(self, call: Call, tokens: float, now: MonoNs) -> None:
+        """Service to the call's tenant that is none of its own prompt or answer: a second pass, a probe."""
+        self.standing.charge(call, tokens)
+        call.charged -= tokens
+        self.days.spend(call.tenant.name, tokens)
+
+    def reconfigure(self, settings: EndpointAdmission, shares: Mapping[str, Share], now: MonoNs) -> None:
+        """New settings: what runs goes on, what waits is put in the new order by arrival."""
+        self.settings, self.shares = settings, dict(shares)
+        self.room.settle(settings)
+        for tenant in self.tenants.values():
+            tenant.shared_by(self._share(tenant.name))
+            tenant.groups = [None, None]
+            tenant.capped = False
+            tenant.rank = self._rank(tenant)
+        self._paused = {t.name for t in self.tenants.values() if t.rank is Rank.PAUSED}
+        for run in self.runs.values():
+            run.share = settings.run
+            run.parked.clear()
+        self.order = order_named(settings, self.room, self.standing)
+        for call in sorted((c for c in self.calls.values() if c.state is State.QUEUED), key=lambda c: c.seq):
+            call.parked = False
+            self.order.put(call, now)
+        self.standing.recount(self.tenants.values())
+
+    def counters_merged(self, now: MonoNs) -> None:
+        """Other gateways' charges have come in: counters may stand anywhere."""
+        self.standing.recount(self.tenants.values())
+        for tenant in self.tenants.values():
+            if tenant.queued:
+                self.order.refunded(tenant, now)
+
+    # --- asked
+
+    def next_wake(self, now: MonoNs) -> MonoNs | None:
+        """When time alone may let somebody go: a run's rate, a provider's minute, the end of a day."""
+        if not self.queued:
+            return None
+        wakes = [at for at, _, _ in self._wakes[:1]]
+        if self.room.wakes_at is not None:
+            wakes.append(self.room.wakes_at)
+        if self._paused and self.days.ends_at is not None:
+            wakes.append(self.days.ends_at)
+        return min(wakes) if wakes else None
+
+    def wait_of(self, tenant: Tenant, cost: float, now: MonoNs, *, long: bool = False) -> Wait:
+        """How long a call of this cost would wait were it queued now."""
+        if not self.queued and not self.room.full and not tenant.promises:
+            return NONE
+        if self.order.by_counter:
+            ahead = self.standing.ahead(tenant, cost, self.order.least(now))
+        else:
+            ahead = self.standing.waiting_tokens + tenant.promised_tokens + cost
+        return self.forecast.wait(ahead, long=long)
+
+    def cut_off(self) -> Iterator[Call]:
+        """Calls of tenants that are past a budget whose overrun cuts."""
+        return iter([c for c in self.calls.values() if self.days.overrun(c.tenant.name) == "cut"])
+
+    def tenant(self, name: str) -> Tenant:
+        tenant = self.tenants.get(name)
+        if tenant is None:
+            if len(self.tenants) >= ADMISSION_TENANTS_KEPT_MAX:
+                self._forget_tenants()
+            tenant = self.tenants[name] = Tenant(name, self._share(name))
+            tenant.rank = self._rank(tenant)
+            if tenant.rank is Rank.PAUSED:
+                self._paused.add(name)
+        return tenant
+
+    def wake(self, now: MonoNs) -> None:
+        """Runs whose rate lets a child go again."""
+        while self._wakes and self._wakes[0][0] <= now:
+            run = heappop(self._wakes)[2]
+            run.wakes_at = None
+            self._reopen(run, now)
+
+    def heed_days(self, now: MonoNs) -> None:
+        """Ranks follow budgets of the day."""
+        self.days.roll(now)
+        if self._days_seen == self.days.changes:
+            return
+        self._days_seen = self.days.changes
+        for tenant in self.tenants.values():
+            self._rerank(tenant, now)
+
+    # --- how
+
+    def _made(self, event: Arrived, now: MonoNs) -> Call:
+        settings = self.settings
+        tenant = self.tenant(event.charged_to or event.tenant)
+        self._seq += 1
+        call = Call(event.call, tenant, self._seq, now)
+        call.attempt, call.feature, call.dialect = event.attempt, event.feature, event.dialect
+        call.batch = event.klass == "batch"
+        call.prompt_tokens = min(TOKENS_MAX, max(0, event.prompt_tokens_estimate))
+        call.band = band_of(event.output_tokens_max)
+        call.out_tokens = self.outputs.tokens(tenant.name, event.feature, event.output_tokens_max)
+        call.need_tokens = call.prompt_tokens + call.out_tokens
+        call.cost = settings.prompt_price * call.prompt_tokens + settings.output_price * call.out_tokens
+        call.long = call.prompt_tokens > settings.long.prompt_tokens_over
+        if event.deadline_remaining_ms is not None:
+            call.deadline_at = after_ms(now, max(0.0, event.deadline_remaining_ms))
+        if event.run:
+            call.run = self._run(tenant, event.run, now)
+        return call
+
+    def _refusal(self, call: Call, event: Arrived, now: MonoNs) -> Refused | None:
+        tenant, settings = call.tenant, self.settings
+        if self.days.overrun(tenant.name) == "cut":
+            left = None if self.days.ends_at is None else int(ms_between(now, self.days.ends_at))
+            return Refused(
+                "token_budget", f"tenant {tenant.name} has used its tokens of this day; they begin anew when it ends", left
+            )
+        if tenant.cap is not None and call.cost > tenant.cap:
+            return Refused(
+                "over_cap",
+                f"this call may cost {call.cost:.0f} tokens, more than tenant {tenant.name} may have in flight ({tenant.cap}); "
+                "send a shorter prompt or a smaller max_tokens",
+                None,
+            )
+        print = _print(tenant, event)
+        promised = bool(tenant.promises) and self.promises.keep(print, now)
+        wait = self.wait_of(tenant, call.cost, now, long=call.long)
+        call.forecast_ms = wait.raw
+        why = self._over_bounds(tenant, promised) or (self._too_late(call, wait, promised, now) if settings.refuse else "")
+        if not why:
+            return None
+        retry_ms = max(1, int(wait.high) + 1)
+        self.promises.make(tenant, print, call.cost, retry_ms, now)
+        return Refused("overloaded", f"{why}; come again in {retry_ms / 1000:.1f} s", retry_ms)
+
+    def _over_bounds(self, tenant: Tenant, promised: bool) -> str:
+        settings = self.settings
+        if self.queued >= settings.queued_max:
+            return f"{self.queued} calls wait here, the most there may be"
+        places = settings.queued_per_tenant_max - (0 if promised else tenant.promises)
+        if tenant.queued >= places:
+            return f"{tenant.queued} calls of tenant {tenant.name} wait here, and places for {tenant.promises} more are promised"
+        return ""
+
+    def _too_late(self, call: Call, wait: Wait, promised: bool, now: MonoNs) -> str:
+        if call.deadline_at is not None and wait.low > (left_ms := ms_between(now, call.deadline_at)):
+            return f"this call would wait {wait.low / 1000:.1f} s or longer, and its deadline comes in {left_ms / 1000:.1f} s"
+        limit_ms = self.settings.wait_ms_max
+        if limit_ms is not None and not promised and wait.low > limit_ms:
+            return f"this call would wait {wait.low / 1000:.1f} s or longer, more than the {limit_ms / 1000:.1f} s that are allowed"
+        return ""
+
+    def _queue(self, call: Call, now: MonoNs) -> None:
+        self.queued += 1
+        self.long_queued += call.long
+        self.order.put(call, now)
+        call.tenant.queued += 1
+        self.standing.joined(call.tenant, call.cost)
+        if call.run is not None:
+            call.run.waiting += 1
+            self._wake_later(call.run, now)
+
+    def _unqueued(self, call: Call) -> None:
+        tenant, run = call.tenant, call.run
+        self.queued -= 1
+        self.long_queued -= call.long
+        tenant.queued -= 1
+        self.standing.left(tenant, call.cost)
+        if run is not None:
+            run.waiting -= 1
+
+    def _unqueue(self, call: Call) -> None:
+        """Without being sent."""
+        call.state = State.ENDED
+        self._unqueued(call)
+        self.order.drop(call)
+
+    def _send(self, call: Call, now: MonoNs) -> None:
+        tenant, room, run = call.tenant, self.room, call.run
+        tenant.running += 1
+        call.began_at, call.epoch = now, tenant.epoch
+        self.standing.charge(call, call.cost)
+        call.outstanding = call.cost
+        tenant.outstanding += call.cost
+        if tenant.share.budget_tokens_per_day is not None:
+            self.days.spend(tenant.name, call.cost)
+        room.requests += 1
+        room.tokens += call.need_tokens
+        if room.hosted is not None:
+            call.taken_tokens = call.need_tokens
+            room.hosted.take(call.need_tokens, now)
+        if call.long:
+            room.long_running += 1
+        else:
+            self.short_unread += 1
+        if run is not None:
+            run.running += 1
+            run.charge(call.cost, now)
+            self._reopen(run, now)
+        self.order.sent(call)
+        if tenant.floor:
+            self._rerank(tenant, now)
+        self.forecast.rate.saw(call.cost, now, waiting=self.queued > 0)
+        if call.forecast_ms:
+            self.forecast.came_true(call.forecast_ms, ms_between(call.arrived_at, now), long=call.long)
+
+    def _overran(self, call: Call, tokens: int, now: MonoNs) -> None:
+        """More output than was estimated: charged as it comes, not at the end."""
+        cost = self.settings.output_price * tokens
+        self.standing.charge(call, cost)
+        call.outstanding += cost
+        call.tenant.outstanding += cost
+        call.need_tokens += tokens
+        self.room.tokens += tokens
+        if call.tenant.share.budget_tokens_per_day is not None:
+            self.days.spend(call.tenant.name, cost)
+        if call.run is not None:
+            call.run.charge(cost, now)
+
+    def _settle(self, call: Call, used: Used, answered: bool, now: MonoNs) -> None:
+        actual = self._cost_of(call, used, answered)
+        difference = actual - call.charged
+        if difference == 0.0:
+            return
+        if difference > 0.0:
+            self.standing.charge(call, difference)
+        else:
+            self.standing.refund(call, -difference)
+            self.order.refunded(call.tenant, now)
+        if call.tenant.share.budget_tokens_per_day is not None:
+            self.days.spend(call.tenant.name, difference)
+        if call.run is not None:
+            call.run.charge(difference, now)
+
+    def _cost_of(self, call: Call, used: Used, answered: bool) -> float:
+        """What the call is to pay in all. Reported numbers count where they are numbers; else what was seen, else the estimate."""
+        prompt, output = _reported(used.input_tokens), _reported(used.output_tokens)
+        cached = _reported(used.cached_tokens) or 0
+        if any(t is not None and t < 0 for t in (used.input_tokens, used.output_tokens, used.cached_tokens)):
+            self.usage_refused += 1
+        if answered and (prompt is None or output is None):
+            self.usage_missing += 1
+        if answered and output is not None:
+            self.outputs.saw(call.tenant.name, call.feature, call.band, output)
+        if prompt is None:
+            prompt = call.prompt_tokens if answered or call.head_ok or call.first_at or call.produced else 0
+        if output is None:
+            output = max(call.out_tokens, call.produced) if answered else call.produced
+        return self.settings.prompt_price * max(0, prompt - cached) + self.settings.output_price * output
+
+    def _free(self, call: Call, now: MonoNs) -> None:
+        tenant, room, run = call.tenant, self.room, call.run
+        tenant.running -= 1
+        tenant.outstanding = max(0.0, tenant.outstanding - call.outstanding) if tenant.running else 0.0
+        room.requests -= 1
+        room.tokens = room.tokens - call.need_tokens if room.requests else 0
+        if not call.first_at:
+            self._was_read(call)
+        if run is not None:
+            run.running -= 1
+
+    def _was_read(self, call: Call) -> None:
+        """Its prompt keeps the engine no longer."""
+        if call.long:
+            self.room.long_running -= 1
+            self.order.lane_freed()
+        else:
+            self.short_unread -= 1
+
+    def _after(self, call: Call, now: MonoNs) -> None:
+        """What its end may let go."""
+        tenant, run = call.tenant, call.run
+        if tenant.floor:
+            self._rerank(tenant, now)
+        if tenant.capped:
+            self.order.eligible(tenant, now)
+        if run is not None:
+            self._reopen(run, now)
+        self.forecast.rate.saw(0.0, now, waiting=self.queued > 0)
+
+    def _run(self, tenant: Tenant, run_id: str, now: MonoNs) -> Run:
+        """One bucket for a run, whoever calls on its behalf."""
+        key = (tenant.name, run_id)
+        run = self.runs.pop(key, None)
+        if run is None:
+            run = Run(run_id, self.settings.run, now)
+            if len(self.runs) >= ADMISSION_RUNS_KEPT_MAX:
+                self._forget_runs()
+        self.runs[key] = run
+        return run
+
+    def _reopen(self, run: Run, now: MonoNs) -> None:
+        """Offer one parked child where the run lets it go; the next one follows when that one has gone."""
+        while run.parked and run.open(now):
+            call = heappop(run.parked)[1]
+            if call.state is State.QUEUED:
+                call.parked = False
+                self.order.reopened(call, now)
+                break
+        self._wake_later(run, now)
+
+    def _wake_later(self, run: Run, now: MonoNs) -> None:
+        if run.waiting and run.wakes_at is None and (at := run.opens_at(now)) is not None:
+            run.wakes_at = at
+            self._seq += 1
+            heappush(self._wakes, (at, self._seq, run))
+
+    def _share(self, name: str) -> Share:
+        return self.shares.get(name) or Share()
+
+    def _rank(self, tenant: Tenant) -> Rank:
+        rank = RANKS[self.days.overrun(tenant.name)]
+        under_floor = rank is Rank.NORMAL and tenant.floor > 0 and tenant.outstanding < tenant.floor
+        return Rank.UNDER_FLOOR if under_floor else rank
+
+    def _rerank(self, tenant: Tenant, now: MonoNs) -> None:
+        rank = self._rank(tenant)
+        if rank is not tenant.rank:
+            tenant.rank = rank
+            (self._paused.add if rank is Rank.PAUSED else self._paused.discard)(tenant.name)
+            self.order.eligible(tenant, now)
+
+    def _forget_tenants(self) -> None:
+        """Those with nothing here that would be lifted anyway, when they come again."""
+        for name in [t.name for t in self.tenants.values() if t.idle][: ADMISSION_TENANTS_KEPT_MAX // 10]:
+            del self.tenants[name]
+            self.standing.counters.forget(name)
+
+    def _forget_runs(self) -> None:
+        for key in [key for key, run in self.runs.items() if not (run.running or run.waiting)][: ADMISSION_RUNS_KEPT_MAX // 10]:
+            del self.runs[key]
+
+
+def _print(tenant: Tenant, event: Arrived) -> Print:
+    return (
+        tenant.name,
+        event.feature,
+        event.prompt_tokens_estimate,
+        event.output_tokens_max,
+        event.prefix_hashes[-1] if event.prefix_hashes else 0,
+    )
+
+
+def _took(call: Call, used: Used, answered: bool) -> float | None:
+    """Tokens that a provider counts for a call. None: nobody knows."""
+    prompt, output = _reported(used.input_tokens), _reported(used.output_tokens)
+    if prompt is not None and output is not None:
+        return prompt + output
+    return None if answered or call.head_ok or call.produced else 0.0
+
+
+def _reported(tokens: int | None) -> int | None:
+    return tokens if tokens is not None and 0 <= tokens <= TOKENS_MAX else None
+
+
+def _known_rate(settings: EndpointAdmission) -> float | None:
+    """A hosted endpoint's rate where it is told; else unknown until measured."""
+    per_minute = settings.capacity.tokens_per_minute
+    return None if per_minute is None else per_minute / 60.0
