@@ -15,6 +15,7 @@ from typing import Final
 
 import msgspec
 
+from headway.config.addresses import reach
 from headway.kernel.instants import NS_PER_S
 from headway.kernel.limits import BODY_BYTES_MAX, LAB_ENGINE_CONNECTIONS_MAX, LAB_ENGINE_WAITING_MAX, LISTEN_BACKLOG
 from headway.lab import engine_http_answer as answer
@@ -256,7 +257,8 @@ async def listening(server: EngineServer, host: str = "127.0.0.1", port: int = 0
     sockets = await asyncio.get_running_loop().create_server(server.connection, host, port, backlog=LISTEN_BACKLOG)
     stepping = asyncio.create_task(server.run())
     try:
-        yield f"http://{host}:{sockets.sockets[0].getsockname()[1]}"
+        bound = sockets.sockets[0].getsockname()[1]
+        yield reach(f"[{host}]:{bound}" if ":" in host else f"{host}:{bound}")
     finally:
         sockets.close()
         stepping.cancel()
