@@ -8,7 +8,7 @@ import contextlib
 import json
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final
 
 import msgspec
@@ -132,42 +132,73 @@ Send = Callable[[str, Callable[[], None]], Awaitable[Shot]]
 """Sends a giant's text; calls its second argument at the first token."""
 
 
-async def window(to: Endpoint, rng: random.Random, *, giant: Send | None, giant_words: int, alone_s: float = 0.0) -> Window:
-    """Small requests to ``to`` every SMALL_EVERY_S and one giant after LEAD_IN_S at a moment of the small ones' beat that ``rng`` draws.
+class Beat(msgspec.Struct, frozen=True, kw_only=True):
+    """How small requests come: open loop, one each ``every_s``, for ``lead_in_s`` before anything is counted."""
 
-    Small ones stop at the giant's first token; this returns when everything that was sent has ended. Without a giant they run ``alone_s``.
+    every_s: float = SMALL_EVERY_S
+    lead_in_s: float = LEAD_IN_S
+
+
+STEADY: Final = Beat()
+
+
+async def window_alone(to: Endpoint, rng: random.Random, *, alone_s: float, beat: Beat = STEADY) -> Window:
+    """Small requests to ``to`` and nobody else; those sent in ``alone_s`` after the lead-in count."""
+    async with _small_ones(to, rng, beat) as small:
+        await asyncio.sleep(alone_s)
+    return Window(giant=None, small=small.inside(), calls=small.sent)
+
+
+async def window_with(to: Endpoint, rng: random.Random, *, giant: Send, giant_words: int, beat: Beat = STEADY) -> Window:
+    """Small requests to ``to`` and one giant at a moment of their beat that ``rng`` draws; they stop at its first token.
+
+    Returns when everything that was sent has ended.
     """
-    first = asyncio.Event()
-    smalls: list[tuple[bool, asyncio.Task[Shot]]] = []
+    async with _small_ones(to, rng, beat) as small:
+        shot = await giant(giant_text(rng, giant_words), small.stop)
+    return Window(giant=shot, small=small.inside(), calls=small.sent + 1)
+
+
+class _Small:
+    """The small requests of one window, however many are still unanswered."""
+
+    def __init__(self, to: Endpoint, rng: random.Random, beat: Beat) -> None:
+        self._to, self._rng, self._beat = to, rng, beat
+        self._over = asyncio.Event()
+        self._counting = False
+        self._tasks: list[tuple[bool, asyncio.Task[Shot]]] = []
+
+    @property
+    def sent(self) -> int:
+        return len(self._tasks)
+
+    def count(self) -> None:
+        self._counting = True
+
+    def stop(self) -> None:
+        self._over.set()
+
+    def inside(self) -> tuple[Shot, ...]:
+        """Those that were sent while it counted, once all have ended."""
+        return tuple(task.result() for counted, task in self._tasks if counted)
+
+    async def run(self, group: asyncio.TaskGroup) -> None:
+        at = time.monotonic()
+        while not self._over.is_set():
+            task = group.create_task(shoot(self._to, small_text(self._rng), max_tokens=SMALL_OUTPUT_TOKENS))
+            self._tasks.append((self._counting, task))
+            at += self._beat.every_s
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._over.wait(), max(0.0, at - time.monotonic()))
+
+
+@contextlib.asynccontextmanager
+async def _small_ones(to: Endpoint, rng: random.Random, beat: Beat) -> AsyncIterator[_Small]:
+    """They run and count inside; at the end they stop, and all are waited for."""
+    small = _Small(to, rng, beat)
     async with asyncio.TaskGroup() as group:
-        started = asyncio.Event()
-        beat = group.create_task(_beat(group, to, rng, started, first, smalls))
-        await asyncio.sleep(LEAD_IN_S + rng.random() * SMALL_EVERY_S)
-        started.set()
-        sent: Shot | None = None
-        if giant is None:
-            await asyncio.sleep(alone_s)
-        else:
-            sent = await giant(giant_text(rng, giant_words), first.set)
-        first.set()
-        await beat
-    small = tuple(task.result() for inside, task in smalls if inside)
-    return Window(giant=sent, small=small, calls=len(smalls) + (sent is not None))
-
-
-async def _beat(
-    group: asyncio.TaskGroup,
-    to: Endpoint,
-    rng: random.Random,
-    started: asyncio.Event,
-    over: asyncio.Event,
-    smalls: list[tuple[bool, asyncio.Task[Shot]]],
-) -> None:
-    """Open loop: a small request each beat, however many are still unanswered."""
-    at = time.monotonic()
-    while not over.is_set():
-        task = group.create_task(shoot(to, small_text(rng), max_tokens=SMALL_OUTPUT_TOKENS))
-        smalls.append((started.is_set(), task))
-        at += SMALL_EVERY_S
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(over.wait(), max(0.0, at - time.monotonic()))
+        group.create_task(small.run(group))
+        await asyncio.sleep(beat.lead_in_s + rng.random() * beat.every_s)
+        small.count()
+        yield small
+        small.stop()
