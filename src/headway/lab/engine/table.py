@@ -28,7 +28,7 @@ class TableStepTime:
         self.name = f"table {profile.hardware} {profile.model}"
         self._layers = layers
         self._calibration = calibration or Calibration()
-        self._attention = Attention(profile.attention, skew=profile.skew or 0.0)
+        self.attention = Attention(profile.attention, skew=profile.skew or 0.0)
         self._once = [Curve(profile.dense[layer]) for layer in ONCE]
         self._block = [Curve(points) for layer, points in profile.dense.items() if layer not in ONCE]
         self._head = [Curve(points) for points in profile.per_sequence.values()]
@@ -37,18 +37,20 @@ class TableStepTime:
 
     def step_ms(self, work: StepWork) -> float:
         tokens = work.decodes + sum(chunk for chunk, _ in work.chunks)
-        us = self._calibration.dense_scale * self._dense_us(tokens)
-        us += self._layers * self._attention.layer_us(work) + self._head_us(work.sequences)
+        us = self._calibration.dense_scale * self.dense_us(tokens)
+        us += self._layers * self.attention.layer_us(work) + self.head_us(work.sequences)
         return self._calibration.overhead_ms + us / US_PER_MS
 
-    def _dense_us(self, tokens: int) -> float:
+    def dense_us(self, tokens: int) -> float:
+        """All dense layers of a step."""
         us = self._dense_known.get(tokens)
         if us is None:
             block = sum(curve.at(tokens) for curve in self._block)
             us = self._dense_known[tokens] = sum(curve.at(tokens) for curve in self._once) + self._layers * block
         return us
 
-    def _head_us(self, sequences: int) -> float:
+    def head_us(self, sequences: int) -> float:
+        """Head and sampler."""
         us = self._head_known.get(sequences)
         if us is None:
             us = self._head_known[sequences] = sum(curve.at(sequences) for curve in self._head) if sequences else 0.0
