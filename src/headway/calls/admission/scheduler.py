@@ -212,15 +212,16 @@ class Scheduler:
             wakes.append(self.days.ends_at)
         return min(wakes) if wakes else None
 
-    def wait_of(self, tenant: Tenant, cost: float, now: MonoNs, *, long: bool = False) -> Wait:
-        """How long a call of this cost would wait were it queued now."""
-        if not self.queued and not self.room.full and not tenant.promises:
+    def wait_of(self, tenant: Tenant, cost: float, now: MonoNs, *, long: bool = False, promised: bool = False) -> Wait:
+        """How long a call of this cost would wait were it queued now. ``promised``: those who were told to come later are not before it."""
+        if not self.queued and not self.room.full:
             return NONE
+        with_it = cost if promised else cost + tenant.promised_tokens
         if self.order.by_counter:
-            ahead = self.standing.ahead(tenant, cost, self.order.least(now))
+            ahead = self.standing.ahead(tenant, with_it, self.order.least(now))
         else:
-            ahead = self.standing.waiting_tokens + tenant.promised_tokens + cost
-        return self.forecast.wait(ahead, long=long)
+            ahead = self.standing.waiting_tokens + with_it
+        return self.forecast.wait(ahead, self.room.requests_max, long=long)
 
     def cut_off(self) -> Iterator[Call]:
         """Calls of tenants that are past a budget whose overrun cuts."""
@@ -290,7 +291,7 @@ class Scheduler:
             )
         print = _print(tenant, event)
         promised = bool(tenant.promises) and self.promises.keep(print, now)
-        wait = self.wait_of(tenant, call.cost, now, long=call.long)
+        wait = self.wait_of(tenant, call.cost, now, long=call.long, promised=promised)
         call.forecast_ms = wait.raw
         why = self._over_bounds(tenant, promised) or (self._too_late(call, wait, promised, now) if settings.refuse else "")
         if not why:
@@ -366,7 +367,7 @@ class Scheduler:
         self.order.sent(call)
         if tenant.floor:
             self._rerank(tenant, now)
-        self.forecast.rate.saw(call.cost, now, waiting=self.queued > 0)
+        self.forecast.rate.sent(call.cost, now, waiting=self.queued > 0)
         if call.forecast_ms:
             self.forecast.came_true(call.forecast_ms, ms_between(call.arrived_at, now), long=call.long)
 
@@ -442,7 +443,9 @@ class Scheduler:
             self.order.eligible(tenant, now)
         if run is not None:
             self._reopen(run, now)
-        self.forecast.rate.saw(0.0, now, waiting=self.queued > 0)
+        self.forecast.rate.sent(0.0, now, waiting=self.queued > 0)
+        if call.began_at:
+            self.forecast.rate.ended(call.cost, ms_between(call.began_at, now))
 
     def _run(self, tenant: Tenant, run_id: str, now: MonoNs) -> Run:
         """One bucket for a run, whoever calls on its behalf."""

@@ -79,7 +79,7 @@ class Standing:
 
     def ahead(self, tenant: Tenant, cost: float, least: float) -> float:
         """Cost that is sent before or with a call that ``tenant`` queues now, in the order of counters."""
-        own = tenant.queued_tokens + tenant.promised_tokens + cost
+        own = tenant.queued_tokens + cost
         counter = self.counters.read(tenant.name)
         weights, place = self._weights, self._place
         if tenant.queued:

@@ -14,7 +14,7 @@ def view_of(place: Place, now: MonoNs) -> EndpointView:
         if call.state is State.QUEUED:
             name = call.tenant.name
             oldest[name] = min(oldest.get(name, call.arrived_at), call.arrived_at)
-    wait = scheduler.forecast.wait(scheduler.standing.waiting_tokens, long=False)
+    wait = scheduler.forecast.wait(scheduler.standing.waiting_tokens, room.requests_max, long=False)
     return EndpointView(
         endpoint=place.name,
         policy=place.settings.policy,
