@@ -32,6 +32,7 @@ COMMANDS: Final = {
     "config": Place("headway.cli.config", "Show the configuration in force; load the file again."),
     "feedback": Place("headway.cli.feedback", "Say what became of an answer."),
     "demo": Place("headway.cli.demo", "Try it on a scripted model, then on a small real one."),
+    "lab": Place("headway.cli.lab", "Hold the simulated engine against measured ones; run it."),
     "model": Place("headway.cli.model", "Build and start the local model of a checkout."),
 }
 

@@ -31,6 +31,10 @@ class ContinuousEngine:
         return self.scheduler.running
 
     @property
+    def preemptions(self) -> int:
+        return self.scheduler.preemptions
+
+    @property
     def kv_usage(self) -> float:
         """Share of KV blocks held by requests; 0 where memory has no bound."""
         pool = self.scheduler.pool
