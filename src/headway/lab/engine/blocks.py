@@ -4,6 +4,7 @@ A block is private to one request, shared (a whole prompt block known by its cha
 (known, held by nobody). Idle blocks are the cache: they leave, least recently used first, when memory is wanted.
 """
 
+from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -37,7 +38,7 @@ class BlockPool:
         self.capacity = UNBOUNDED if capacity is None else capacity
         self.private = 0
         self._held: dict[int, int] = {}
-        self._idle: dict[int, None] = {}
+        self._idle: OrderedDict[int, None] = OrderedDict()  # a plain dict finds its oldest slowly once many have left
         self._idle_max = idle_max
 
     @property
@@ -116,4 +117,4 @@ class BlockPool:
         idle = self._idle
         most = min(self._idle_max, self.available)
         while len(idle) > most:
-            del idle[next(iter(idle))]
+            idle.popitem(last=False)

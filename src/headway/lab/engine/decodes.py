@@ -4,8 +4,13 @@ A counter of decode steps tells where each one is: tokens in KV = target + steps
 """
 
 import heapq
+from typing import Final, TypeAlias
 
-from headway.lab.engine.sequence import DECODE, Sequence
+from headway.lab.engine.sequence import DECODE, GONE, Sequence
+
+HEAP_SLACK: Final = 64
+"""Places in the heap of the longest that may belong to nobody any more, beside one for each member."""
+Entry: TypeAlias = tuple[int, int, Sequence]
 
 
 class Decodes:
@@ -19,7 +24,7 @@ class Decodes:
         self._ending: dict[int, dict[Sequence, None]] = {}
         self._steps = 0
         self._completed = 0
-        self._longest: list[tuple[int, int, Sequence]] = []
+        self._longest: list[Entry] = []
         self.count = 0
         self.context = 0
 
@@ -40,6 +45,7 @@ class Decodes:
         held = self.tokens(seq)
         seq.base = self.produced(seq)
         seq.computed = held
+        seq.state = GONE
         del self._rings[seq.ring][seq]
         ending = self._ending[seq.ends]
         del ending[seq]
@@ -47,15 +53,17 @@ class Decodes:
             del self._ending[seq.ends]
         self.count -= 1
         self.context -= held
+        if len(self._longest) > 2 * self.count + HEAP_SLACK or not self.count:
+            self._longest = [entry for entry in self._longest if _stands(entry)]
+            heapq.heapify(self._longest)
 
     @property
     def context_max(self) -> int:
         """Tokens in KV of the longest; 0 when there is none. Who has left is cleared from the top."""
         heap = self._longest
         while heap:
-            lead, _, seq = heap[0]
-            if seq.state == DECODE and seq.since - seq.target == lead:
-                return self._steps - lead
+            if _stands(heap[0]):
+                return self._steps - heap[0][0]
             heapq.heappop(heap)
         return 0
 
@@ -79,3 +87,8 @@ class Decodes:
         """The granted step is over; who has produced its last token. They are still members."""
         self._completed = self._steps
         return list(self._ending.get(self._steps, ()))
+
+
+def _stands(entry: Entry) -> bool:
+    lead, _, seq = entry
+    return seq.state == DECODE and seq.since - seq.target == lead

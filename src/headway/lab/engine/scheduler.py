@@ -94,6 +94,8 @@ class StepScheduler:
         elif self._arrivals.pop(request_id, None) is None:
             self._queue.remove(request_id)
         seq.state = GONE
+        if not self._members:
+            self._catch_up()
 
     # -- a step
 
@@ -277,8 +279,8 @@ class StepScheduler:
 
     def _peak(self, seq: Sequence) -> int:
         """The most blocks that those running and ``seq`` hold at any later step, if nobody else comes."""
-        loads = [(member.output - self._produced(member), self._tokens_after_prefill(member)) for member in self._running]
-        loads.append((seq.output - seq.base, seq.target))
+        loads = [self._load(member) for member in self._running]
+        loads.append(self._load(seq))
         loads.sort(reverse=True)
         peak = held = 0
         for count, (left, tokens) in enumerate(loads, 1):
@@ -286,11 +288,11 @@ class StepScheduler:
             peak = max(peak, held + left * count + (self._block - 1) * count)
         return peak // self._block
 
-    def _produced(self, seq: Sequence) -> int:
-        return self._decodes.produced(seq) if seq.state == DECODE else seq.base
-
-    def _tokens_after_prefill(self, seq: Sequence) -> int:
-        return self._decodes.tokens(seq) if seq.state == DECODE else seq.target
+    def _load(self, seq: Sequence) -> tuple[int, int]:
+        """(decode steps to come, tokens in KV before them). The last token is never in KV: the step that ends a prefill adds none."""
+        if seq.state == DECODE:
+            return seq.output - self._decodes.produced(seq), self._decodes.tokens(seq)
+        return seq.output - seq.base - 1, seq.target
 
     def _start(self, seq: Sequence, hit: int, chunk: int) -> int:
         keys = seq.keys[:hit]
