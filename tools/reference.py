@@ -171,6 +171,7 @@ FIXES = {
     "forbidden": "use a key of a tenant, and for a feature, that may",
     "not_found": "correct the path; `/v1/models` lists what is callable",
     "model_not_found": "take one of the near names in the message",
+    "conflict": "wait for `retry-after` where it is given; else the call named has been answered: use another idempotency key",
     "too_large": "send less, or raise the limit that the message names",
     "cannot_carry": "leave out what the message names, choose another target, or drop `strict`",
     "budget_exhausted": "wait for the next period, or raise the tenant's budget",

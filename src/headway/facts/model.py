@@ -113,6 +113,8 @@ class CallFact(msgspec.Struct, frozen=True, kw_only=True, tag="call", tag_field=
     """The caller's own name for what it tried, the same over its retries (``x-headway-idempotency-key``)."""
     traceparent: str = ""
     """The caller's place in its own trace (W3C Trace Context); spans of the call are sent as its children."""
+    replay_of: str = ""
+    """The call whose answer was given again, because the caller repeated its name; this one cost nothing."""
 
 
 class AttemptFact(msgspec.Struct, frozen=True, kw_only=True, tag="attempt", tag_field="table"):

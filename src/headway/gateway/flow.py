@@ -134,6 +134,8 @@ class Flow:
     error_told: bool = False
     """The caller has read it in the provider's own event: nothing follows but the end."""
     outcome: Outcome | None = None
+    replay_of: str = ""
+    """The call whose answer this one was given again."""
     status: int = 0
     committed: bool = False
     answer_bytes: int = 0

@@ -99,6 +99,8 @@ class Pipeline:
         flow.caller = identify(flow.inbound, flow.live, flow.inbound.started_wall)
         flow.scan = flow.dialect.scan(flow.inbound.body)
         self.resolve(flow)
+        if flow.caller.idempotency_key and await services.repeats.replayed(flow):
+            return
         services.feed.opened(flow)
         await self.reserve(flow)
         await self.attempt_until_answered(flow)
@@ -118,6 +120,8 @@ class Pipeline:
             assert flow.route is not None
             target = flow.route.targets()[0]
             opaque.check_served(flow.live, target, flow.inbound.path)
+        if flow.caller.idempotency_key and await services.repeats.replayed(flow):
+            return
         services.feed.opened(flow)
         await self.reserve(flow)
         await opaque.send(services, flow, target)
@@ -274,6 +278,8 @@ class Pipeline:
         for task in flow.pending:
             task.cancel()
         record(self.services, flow, mono_ns())
+        if flow.caller.idempotency_key:
+            self.services.repeats.end(flow)
         if self.services.desk.active:
             track = flow.track
             self.services.desk.tell(

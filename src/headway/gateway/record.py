@@ -76,6 +76,8 @@ def _cost(flow: Flow, usage: Usage | None) -> Cost:
     """The price of all attempts: what an earlier one reported was used too, though nobody saw its answer."""
     if flow.free:
         return Cost(NanoUsd(0), FREE)
+    if flow.replay_of:
+        return Cost(NanoUsd(0), "replayed")
     if not flow.tracks:
         return UNKNOWN
     *earlier, last = flow.tracks
@@ -175,6 +177,7 @@ def _call_fact(
         leases=tuple(charges),
         lease_charges=tuple(charges.values()),
         idempotency_key=caller.idempotency_key,
+        replay_of=flow.replay_of,
         traceparent=caller.traceparent,
         prompt_bytes=scan.prompt_bytes if scan is not None else len(inbound.body),
         answer_bytes=flow.answer_bytes,

@@ -15,6 +15,7 @@ from headway.gateway.estimate import Estimator
 from headway.gateway.families import GatewayMetrics
 from headway.gateway.flow import Flow
 from headway.gateway.live import Live
+from headway.gateway.repeats import Repeats
 from headway.gateway.upstream import Upstream
 from headway.kernel.ids import IdSource
 from headway.kernel.instants import MonoNs, WallMs
@@ -54,6 +55,7 @@ class Services:
     book: BudgetBook = field(default_factory=BudgetBook)
     estimator: Estimator = field(default_factory=Estimator)
     retry_budget: Budget = field(default_factory=Budget)
+    repeats: Repeats = field(default_factory=Repeats)
     live: Live | None = None
     in_flight: dict[str, Flow] = field(default_factory=dict)
     draining: bool = False

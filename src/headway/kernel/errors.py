@@ -9,6 +9,7 @@ HeadwayError
     ├── Forbidden              403
     ├── UnknownModel           404  lists near names
     ├── NotFound               404
+    ├── Conflict               409  a call of the same name runs, or its answer is not kept
     ├── TooLarge               413
     ├── CannotCarry            422  a strict feature, and the target's dialect lacks something
     ├── BudgetExhausted        429  never retried: ``x-should-retry: false``
@@ -107,6 +108,13 @@ class NotFound(CallError):
 
 class UnknownModel(NotFound):
     code = "model_not_found"
+
+
+class Conflict(CallError):
+    code = "conflict"
+    status = 409
+    openai_type = "invalid_request_error"
+    anthropic_type = "invalid_request_error"
 
 
 class TooLarge(CallError):

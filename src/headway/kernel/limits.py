@@ -51,6 +51,13 @@ PREFIX_HASHES_MAX = 64
 ANSWER_BYTES_MAX = 64 * 1024 * 1024
 STREAM_EVENT_BYTES_MAX = 8 * 1024 * 1024
 
+# Answers given again under x-headway-idempotency-key. Over a bound the oldest is forgotten, and its repeat is a new call.
+IDEMPOTENCY_ENTRIES_MAX = 10_000
+IDEMPOTENCY_TTL_S = 600
+IDEMPOTENCY_ANSWER_BYTES_MAX = 1024 * 1024
+"""A larger answer is not kept; its repeat is refused with the id of the call that gave it."""
+IDEMPOTENCY_BYTES_MAX = 32 * 1024 * 1024
+
 # Remembered by the gateway in one generation; past it things are looked up each time.
 PRICES_REMEMBERED_MAX = 4_096
 DIRECT_ROUTES_MAX = 4_096
