@@ -7,7 +7,7 @@ hold up a single call; after ``age_ms_max`` nobody of its tenant passes the olde
 but for the passing.
 """
 
-from headway.calls.admission.fair import Fair
+from headway.calls.admission.fair import Fair, among_equals
 from headway.calls.admission.model import EndpointAdmission
 from headway.calls.admission.order import Entry, Group
 from headway.calls.admission.room import Room
@@ -34,7 +34,9 @@ class Lanes(Fair):
         return attained + call.arrived_at / NS_PER_S * self._ageing_tokens_per_s
 
     def key(self, group: Group, head: Call) -> tuple[float, float]:
-        return group.tenant.lane_counter if group.long else self.standing.read(group.tenant), head.seq
+        if group.long:
+            return group.tenant.lane_counter, head.seq
+        return super().key(group, head)
 
     def in_lane(self, call: Call) -> bool:
         return call.long
@@ -131,5 +133,6 @@ class Lanes(Fair):
             long[0].turn = self._opened
             if not super().takes_part(tenant):  # it could not be served while the lane was taken: that banks nothing
                 self.standing.lift(tenant, self.standing.read(short[0].tenant))
-        ours = (long[0].rank, self.standing.read(tenant), long[1].seq)
-        return long if ours < (short[0].rank, self.standing.read(short[0].tenant), short[1].seq) else short
+        ours = (long[0].rank, self.standing.read(tenant), among_equals(tenant, long[1]))
+        theirs = (short[0].rank, *self.key(*short))
+        return long if ours < theirs else short

@@ -202,6 +202,7 @@ class HeapOrder:
 
     def sent(self, call: Call) -> None:
         self._last_served = call.tenant
+        call.tenant.fresh = False
 
     def lane_freed(self) -> None:
         """There is no lane here."""

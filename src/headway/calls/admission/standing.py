@@ -34,6 +34,7 @@ class Standing:
                 self._place += (least - before) * tenant.weight
         tenant.least_counter = least
         tenant.epoch += 1
+        tenant.fresh = True
 
     def charge(self, call: Call, tokens: float) -> None:
         """``tokens`` more of service to the call's tenant."""

@@ -36,7 +36,7 @@ class Tenant:
     """One tenant at one endpoint."""
 
     __slots__ = (
-        "cap", "capped", "epoch", "floor", "groups", "lane_counter", "least_counter", "name", "oldest", "outstanding", "promised_tokens",
+        "cap", "capped", "epoch", "floor", "fresh", "groups", "lane_counter", "least_counter", "name", "oldest", "outstanding", "promised_tokens",
         "promises", "queued", "queued_tokens", "rank", "running", "served", "share", "weight",
     )  # fmt: skip
 
@@ -51,6 +51,8 @@ class Tenant:
         """What the counter would be had the tenant come with no credit when it was last lifted: refunds of older charges stop here."""
         self.epoch = 0
         """How often it was lifted."""
+        self.fresh = False
+        """It has been sent nothing since it was last lifted: at equal counters it goes before those that have."""
         self.capped = False
         """Its head waits for its own cap."""
         self.groups: list[Group | None] = [None, None]
