@@ -31,9 +31,10 @@ BACKOFF_S_MAX = 60.0
 RETRY_AFTER_S_MAX = 600.0
 SAME_429_NS = 2 * NS_PER_S
 """429s of calls that were sent together are one."""
+SAME_WINDOW_NS = 30 * NS_PER_S
 VOTES_MAX = 3
-BUCKET_OFF_S_MAX = 2.0
-WINDOW_OFF_S_MIN = 15.0
+JUDGED_SHIFT_S = 3.0
+"""What was taken between two heads must shift a bucket's reset by so much before the two are compared: resets come in whole seconds."""
 TAKES_KEPT = 4_096
 """Over it the oldest takes are forgotten, and a first 429 finds a limit that is too low; it rises again."""
 
@@ -51,7 +52,8 @@ class Allowance:
     """Requests or tokens a minute: how much is left, and when more is."""
 
     __slots__ = (
-        "_at", "_configured", "_learnt", "_level", "_pace", "_paced_until", "_raise", "_reset_at", "_takes", "_told", "_window_votes",
+        "_at", "_began_at", "_configured", "_learnt", "_level", "_out", "_pace", "_paced_until", "_raise", "_reset_at", "_seen", "_takes", "_told",
+        "_window_votes",
     )  # fmt: skip
 
     def __init__(self, configured: float | None) -> None:
@@ -64,7 +66,12 @@ class Allowance:
         self._level = configured or 0.0
         self._at: MonoNs | None = None
         self._paced_until = MonoNs(0)
+        self._out = 0.0
+        """Taken by calls that have not ended: their provider may not have counted them in what it says is left."""
         self._reset_at: MonoNs | None = None
+        self._began_at: MonoNs | None = None
+        self._seen: tuple[MonoNs, float, MonoNs] | None = None
+        """The head that the next is compared with: when, what was left, when it resets."""
         self._window_votes = 0
         self._takes: deque[tuple[MonoNs, float]] = deque(maxlen=TAKES_KEPT)
 
@@ -96,6 +103,7 @@ class Allowance:
     def take(self, amount: float, now: MonoNs) -> None:
         self._come_back(now)
         self._takes.append((now, amount))
+        self._out += amount
         limit = self.limit
         if limit is None:
             return
@@ -105,15 +113,16 @@ class Allowance:
             spacing_s = amount * PERIOD_S / (limit * speeds[-1])
             self._paced_until = MonoNs(max(now, self._paced_until) + int(spacing_s * NS_PER_S))
 
-    def give_back(self, amount: float, now: MonoNs) -> None:
-        """What a call took beyond what it used; below 0 when it used more."""
+    def ended(self, taken: float, unused: float, now: MonoNs) -> None:
+        """A call is over. ``unused``: what it took beyond what it used; below 0 when it used more."""
         self._come_back(now)
+        self._out = max(0.0, self._out - taken)
         limit = self.limit
         if limit is not None:
-            self._level = min(limit, self._level + amount)
+            self._level = min(limit, self._level + unused)
 
-    def told(self, told: Told, now: MonoNs, *, alone: bool) -> None:
-        """What a head says. ``alone``: no other call is out, so what it says is left is exact; else calls may not have been counted yet."""
+    def told(self, told: Told, now: MonoNs) -> None:
+        """What a head says. What is left lies between what it says and that less all that is out; ours is kept where it lies between."""
         if told.limit is None:
             return
         before = self.limit
@@ -126,10 +135,12 @@ class Allowance:
         if told.remaining is None:
             return
         if told.reset_s is not None:
-            self._judge(told.limit, told.remaining, told.reset_s)
             self._reset_at = after_ms(now, told.reset_s * 1000)
-        left = min(limit, told.remaining * self._pace)
-        self._level = left if alone and before is not None else min(self._level, left)
+            self._judge(told.limit, told.remaining, self._reset_at, now)
+        left = told.remaining * self._pace
+        self._level = min(self._level, left)
+        if limit == told.limit * self._pace:
+            self._level = max(self._level, left - self._out)
 
     def refused(self, now: MonoNs) -> None:
         """A 429 that is not one of several for the same reason."""
@@ -146,13 +157,20 @@ class Allowance:
         self._come_back(now)
         self._level = min(self._level, 0.0)
 
-    def _judge(self, limit: float, remaining: float, reset_s: float) -> None:
-        """A bucket that lacks a share of its limit is full after that share of a minute; a window's end has nothing to do with it."""
-        off_s = abs(reset_s - PERIOD_S * (limit - remaining) / limit)
-        if off_s >= WINDOW_OFF_S_MIN:
-            self._window_votes = min(VOTES_MAX, self._window_votes + 1)
-        elif off_s <= BUCKET_OFF_S_MAX:
-            self._window_votes = max(-VOTES_MAX, self._window_votes - 1)
+    def _judge(self, limit: float, remaining: float, reset_at: MonoNs, now: MonoNs) -> None:
+        """Each take puts off the instant at which a bucket is full; the end of a window stays where it is."""
+        if self._seen is None:
+            self._seen = (now, remaining, reset_at)
+            return
+        seen_at, seen_remaining, seen_reset_at = self._seen
+        taken_s = (seen_remaining - remaining) * PERIOD_S / limit + (now - seen_at) / NS_PER_S
+        if 0 <= taken_s < JUDGED_SHIFT_S:
+            return
+        shift_s = (reset_at - seen_reset_at) / NS_PER_S
+        if taken_s > 0 and remaining < seen_remaining:
+            vote = 1 if shift_s < taken_s / 2 else -1
+            self._window_votes = max(-VOTES_MAX, min(VOTES_MAX, self._window_votes + vote))
+        self._seen = (now, remaining, reset_at)
 
     def _is_window(self) -> bool:
         return self._window_votes > 0 and self._reset_at is not None
@@ -173,7 +191,10 @@ class Allowance:
         if not self._is_window():
             self._level = min(limit, self._level + span_s * limit / PERIOD_S)
         elif self._reset_at is not None and now >= self._reset_at:
-            self._level, self._reset_at, self._paced_until = limit, None, now
+            self._reset_at = None
+            # A head of the last window that comes late tells the same end again.
+            if self._began_at is None or now - self._began_at > SAME_WINDOW_NS:
+                self._level, self._paced_until, self._began_at = limit, now, now
 
 
 class HostedCapacity:
@@ -208,16 +229,16 @@ class HostedCapacity:
     def settle(self, taken: float, actual: float | None, now: MonoNs) -> None:
         """It ended. ``actual`` None: nobody knows, what was taken stands. 0: it used nothing (never sent, or refused)."""
         self.outstanding = max(0, self.outstanding - 1)
-        if actual is not None:
-            self.tokens.give_back(max(0.0, taken) - max(0.0, actual), now)
+        taken = max(0.0, taken)
+        self.requests.ended(1, 0.0, now)
+        self.tokens.ended(taken, 0.0 if actual is None else taken - max(0.0, actual), now)
 
     def head(self, status: int, headers: Sequence[tuple[str, str]] | Mapping[str, str], now: MonoNs) -> None:
         """Status and headers (lower-case names) of any answer from there."""
         named = dict(headers)
         told = read(named)
-        alone = self.outstanding <= 1
-        self.requests.told(told.requests, now, alone=alone)
-        self.tokens.told(told.tokens, now, alone=alone)
+        self.requests.told(told.requests, now)
+        self.tokens.told(told.tokens, now)
         if status == 429:
             self._refused(told.requests, told.tokens, retry_after_s(named), now)
         else:

@@ -32,15 +32,18 @@ QUIET_SMALL = 0.1
 """A prompt goes whole when fewer small ones than this are to be expected while the engine reads it."""
 SERVO_PIECES = 3
 SERVO_STEP = 2.0
+SETTLED_STEP = 1.25
 CACHED_GROWTH_MAX = 4.0
 """How much larger pieces get, at most, while an earlier call's cache answers for them and they teach nothing about the rate."""
 HELD_SHARE_MIN = 0.5
-JUDGED_TOKENS_MIN = 64
-SURE_TOKENS_MIN = 1_024
-"""A cache that gives back nothing of so long a piece does not hold; of shorter ones it takes two, as blocks may be large."""
+BLOCK_TOKENS_MAX = 512
+"""Blocks of prefix caches are at most so large: a shorter piece may be in none."""
+JUDGED_TOKENS_MIN = BLOCK_TOKENS_MAX + 64
+SURE_TOKENS_MIN = 2 * BLOCK_TOKENS_MAX
+"""A cache that gives back less than half of so long a piece does not hold; of shorter ones it takes two."""
 STRIKES_MAX = 2
 UNREPORTED_SLOWDOWN_MAX = 4.0
-"""Without cached counts: a piece that takes so much longer for its new tokens than the first did is read from the start each time."""
+"""Without cached counts: what a piece may take beyond the first ones' time for its new tokens."""
 DISTRUST_MS = 600_000
 SPARE_AT_ONCE = 0.25
 """Share of the spare time that may be waited before the first piece; the rest comes as pieces are done."""
@@ -65,25 +68,31 @@ class Wait(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PrefillRate:
-    """Uncached prompt tokens a second that an endpoint reads: the median of its last prefills, ``assumed`` until there is one."""
+    """Uncached prompt tokens a second that an endpoint reads: the median of its last prefills, each weighed by its tokens since a fixed
+    part of each makes short ones look slow. ``assumed`` until there is one."""
 
     __slots__ = ("_assumed", "_samples")
 
     def __init__(self, assumed: float = 0.0) -> None:
         self._assumed = assumed
-        self._samples: deque[tuple[MonoNs, float]] = deque(maxlen=RATE_SAMPLES)
+        self._samples: deque[tuple[MonoNs, float, int]] = deque(maxlen=RATE_SAMPLES)
 
     def saw(self, uncached_tokens: int, took_ms: float, now: MonoNs) -> None:
         """A prefill of so many tokens that were not in the cache ended now, after ``took_ms`` from being sent to its first token."""
         if uncached_tokens >= RATE_TOKENS_MIN and took_ms > 0 and math.isfinite(took_ms):
-            self._samples.append((now, uncached_tokens * 1000 / took_ms))
+            self._samples.append((now, uncached_tokens * 1000 / took_ms, uncached_tokens))
 
     def tokens_per_s(self, now: MonoNs) -> float | None:
         """None where nothing is known. Prefills older than ten minutes count only while there is no younger one."""
         if not self._samples:
             return self._assumed or None
-        fresh = [rate for at, rate in self._samples if now - at <= RATE_FRESH_NS]
-        return median(fresh) if fresh else self._samples[-1][1]
+        fresh = sorted((rate, tokens) for at, rate, tokens in self._samples if now - at <= RATE_FRESH_NS)
+        half = sum(tokens for _, tokens in fresh) / 2
+        for rate, tokens in fresh:
+            half -= tokens
+            if half <= 0:
+                return rate
+        return self._samples[-1][1]
 
 
 class SmallTraffic:
@@ -143,12 +152,13 @@ class Pacer:
     """One long call. ``next`` says what goes now; after each piece ``closed`` tells how it went."""
 
     __slots__ = (
-        "_asked", "_began", "_cache_tokens", "_endpoint", "_failures", "_first_ms_per_token", "_late", "_ms_per_token", "_out",
-        "_prompt_tokens", "_read_ms", "_read_tokens", "_size", "_strikes", "_total", "gave_up", "pieces",
+        "_asked", "_began", "_endpoint", "_failures", "_first_ms_per_token", "_late", "_ms_per_token", "_out",
+        "_prompt_tokens", "_rate_before", "_read_ms", "_read_tokens", "_size", "_strikes", "_total", "gave_up", "pieces",
     )  # fmt: skip
 
     def __init__(self, endpoint: EndpointPacing, prompt_tokens: int, now: MonoNs) -> None:
         self._endpoint, self._total, self._began = endpoint, max(1, prompt_tokens), now
+        self._rate_before = endpoint.rate.tokens_per_s(now)
         self.pieces = 0
         self.gave_up = ""
         """Why the rest goes whole; empty while pieces are of use."""
@@ -157,7 +167,6 @@ class Pacer:
         self._out: int | None = None
         self._prompt_tokens = 0
         """What the engine counted in the last piece that closed well."""
-        self._cache_tokens = 0
         self._size: float | None = None
         self._ms_per_token: deque[float] = deque(maxlen=SERVO_PIECES)
         self._first_ms_per_token: float | None = None
@@ -217,21 +226,22 @@ class Pacer:
             self._size = min(size * SERVO_STEP, start * CACHED_GROWTH_MAX)
             return
         self._ms_per_token.append(took_ms / max(1, new_asked))
-        self._read_ms += took_ms
-        self._read_tokens += new_asked
         wanted = settings.stall_ms / max(1e-6, median(self._ms_per_token))
+        if wanted < size * SETTLED_STEP:  # pieces that still grow are mostly their fixed part, and say little of the whole prompt
+            self._read_ms += took_ms
+            self._read_tokens += new_asked
         self._size = min(max(wanted, size / SERVO_STEP), size * SERVO_STEP)
 
     def _holds(self, cached: int | None, before: int, grown: int, ms_per_token: float) -> bool:
         """Whether the piece found the one before it in the engine's cache, as far as can be told. Not said: a piece that took as long as
         half of all it holds would, at the first one's rate, was read from its start."""
         if before < JUDGED_TOKENS_MIN:
-            self._first_ms_per_token = self._first_ms_per_token or ms_per_token
+            self._first_ms_per_token = min(self._first_ms_per_token or ms_per_token, ms_per_token)
             return True
         if cached is None:
-            first = self._first_ms_per_token or ms_per_token
-            self._first_ms_per_token = first
-            found = ms_per_token <= first * max(UNREPORTED_SLOWDOWN_MAX, (before + grown) / grown / 2)
+            first = self._first_ms_per_token = self._first_ms_per_token or ms_per_token
+            read_tokens = ms_per_token * grown / first
+            found = read_tokens <= max(UNREPORTED_SLOWDOWN_MAX * grown, (before + grown) / 2, grown + BLOCK_TOKENS_MAX)
         else:
             found = cached >= before * HELD_SHARE_MIN
         self._strikes = 0 if found else self._strikes + 1
@@ -241,7 +251,14 @@ class Pacer:
         """A first size before pieces were measured."""
         settings = self._endpoint.settings
         rate = self._endpoint.rate.tokens_per_s(now)
-        return float(settings.piece_tokens_min) if rate is None else rate * settings.stall_ms / 1000
+        if rate is None:
+            return float(settings.piece_tokens_min)
+        return rate * settings.stall_ms / 1000 / self._engine_tokens_per_token
+
+    @property
+    def _engine_tokens_per_token(self) -> float:
+        """What the engine counts for each token of the estimate."""
+        return self._prompt_tokens / self._asked if self._asked and self._prompt_tokens else 1.0
 
     def _piece_tokens(self, now: MonoNs) -> int:
         settings = self._endpoint.settings
@@ -257,8 +274,8 @@ class Pacer:
         """What the whole prompt would take by itself; None while nothing was measured."""
         if self._read_tokens:
             return self._total * self._read_ms / self._read_tokens
-        rate = self._endpoint.rate.tokens_per_s(now)
-        return None if rate is None else self._total * 1000 / rate
+        rate = self._rate_before
+        return None if rate is None else self._total * self._engine_tokens_per_token * 1000 / rate
 
     def _yields_until(self, now: MonoNs) -> MonoNs:
         """Until when the next piece may wait for small requests: what is spare is spent as the prompt gets on, not all at its start."""
