@@ -12,6 +12,7 @@ Invariants are numbered as in README.md; tests carry the numbers. Every call tha
 
 from collections.abc import Iterator, Mapping
 from heapq import heappop, heappush
+from itertools import islice
 from typing import NamedTuple
 
 from headway.calls.admission.counters import Counters, LocalCounters
@@ -30,6 +31,7 @@ from headway.kernel.instants import MonoNs, after_ms, ms_between
 from headway.kernel.limits import ADMISSION_RUNS_KEPT_MAX, ADMISSION_TENANTS_KEPT_MAX
 
 TOKENS_MAX = 2**40
+LOOKED_AT = 8
 RANKS = {"": Rank.NORMAL, "demote": Rank.DEMOTED, "pause": Rank.PAUSED, "cut": Rank.PAUSED}
 
 
@@ -403,7 +405,7 @@ class Scheduler:
         """What the call is to pay in all. Reported numbers count where they are numbers; else what was seen, else the estimate."""
         prompt, output = _reported(used.input_tokens), _reported(used.output_tokens)
         cached = _reported(used.cached_tokens) or 0
-        if any(t is not None and t < 0 for t in (used.input_tokens, used.output_tokens, used.cached_tokens)):
+        if (used.input_tokens or 0) < 0 or (used.output_tokens or 0) < 0 or (used.cached_tokens or 0) < 0:
             self.usage_refused += 1
         if answered and (prompt is None or output is None):
             self.usage_missing += 1
@@ -490,14 +492,20 @@ class Scheduler:
             self.order.eligible(tenant, now)
 
     def _forget_tenants(self) -> None:
-        """Those with nothing here that would be lifted anyway, when they come again."""
-        for name in [t.name for t in self.tenants.values() if t.idle][: ADMISSION_TENANTS_KEPT_MAX // 10]:
-            del self.tenants[name]
-            self.standing.counters.forget(name)
+        """The one unused for longest, of a few: it would be lifted anyway, were it to come again. Those in use go to the end of the line."""
+        for name in list(islice(self.tenants, LOOKED_AT)):
+            tenant = self.tenants.pop(name)
+            if tenant.idle:
+                self.standing.counters.forget(name)
+                return
+            self.tenants[name] = tenant
 
     def _forget_runs(self) -> None:
-        for key in [key for key, run in self.runs.items() if not (run.running or run.waiting)][: ADMISSION_RUNS_KEPT_MAX // 10]:
-            del self.runs[key]
+        for key in list(islice(self.runs, LOOKED_AT)):
+            run = self.runs.pop(key)
+            if not (run.running or run.waiting):
+                return
+            self.runs[key] = run
 
 
 def _print(tenant: Tenant, event: Arrived) -> Print:
