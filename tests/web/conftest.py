@@ -19,13 +19,15 @@ from typing import Any
 
 import msgspec
 import pytest
+from admission_world import played, view, wishes
 
+from headway.calls.admission.model import EndpointView
 from headway.facts.model import AttemptFact, CallFact, Fact, FeedbackFact
 from headway.facts.segments import encode_fact, footer_bytes, header_bytes, record_bytes
 from headway.kernel.ids import new_id
 from headway.kernel.instants import WallMs, wall_ms
 from headway.link import frames
-from headway.link.messages import CallOpened, CallSeen, Heartbeat, Hello, SegmentSent, SegmentStored
+from headway.link.messages import AdmissionSeen, CallOpened, CallSeen, Heartbeat, Hello, SegmentSent, SegmentStored
 
 CHROMIUM = "/usr/bin/chromium"
 GATEWAY = "gw-1"
@@ -181,6 +183,7 @@ class PlayedGateway:
         self._path = path
         self.in_flight = 0
         self.degraded: tuple[str, ...] = ()
+        self.views: tuple[EndpointView, ...] = ()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
@@ -208,6 +211,8 @@ class PlayedGateway:
         while True:
             text = f"# TYPE headway_calls_in_flight gauge\nheadway_calls_in_flight {self.in_flight}\n"
             await self._say(Heartbeat(at_wall_ms=wall_ms(), in_flight=self.in_flight, degraded=self.degraded, metrics=text))
+            if self.views:
+                await self._say(AdmissionSeen(at_wall_ms=wall_ms(), endpoints=self.views))
             await asyncio.sleep(0.5)
 
     def say(self, message: Any) -> None:
@@ -221,6 +226,11 @@ class PlayedGateway:
         while name not in self._stored:
             assert time.monotonic() < deadline, "the segment was not stored"
             time.sleep(0.02)
+
+    def admission(self, *views: EndpointView) -> None:
+        """From now on this is what every second tells."""
+        self.views = views
+        self.say(AdmissionSeen(at_wall_ms=wall_ms(), endpoints=views))
 
     def opened(self, fact: CallFact) -> None:
         self.in_flight += 1
@@ -330,6 +340,20 @@ def board(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Board]:
 def fresh_board(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Board]:
     """A control process to which nothing has happened yet."""
     made = Board(tmp_path_factory.mktemp("fresh"))
+    yield made
+    assert made.close() == 0
+
+
+@pytest.fixture(scope="session")
+def shared_board(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Board]:
+    """A control process behind which small calls share an endpoint with a giant prompt every three minutes; an hour of it."""
+    made, now = Board(tmp_path_factory.mktemp("shared")), wall_ms()
+    giants = [180.0 * i + 90 for i in range(1, 19)]
+    world = played(wishes(3, 59, 1.2, giants, ["acme", "globex"]), now - 60 * 60_000)
+    made.gateway.store(world.facts)
+    made.world = world  # type: ignore[attr-defined]
+    for served in (0.0, 1_000.0):
+        made.gateway.admission(view(served=served), view("vllm-1", served=served, queued=2, degraded=True))
     yield made
     assert made.close() == 0
 

@@ -28,11 +28,13 @@ COMMANDS: Final = {
     "keys": Place("headway.cli.keys", "Create, list and revoke keys of callers."),
     "users": Place("headway.cli.users", "Add and list people who sign in to the board."),
     "calls": Place("headway.cli.calls", "Watch calls as they happen; look at one."),
+    "admission": Place("headway.cli.admission", "See who waits, who is late and who stalled whom."),
     "budgets": Place("headway.cli.budgets", "See what is spent, lent and left."),
     "config": Place("headway.cli.config", "Show the configuration in force; load the file again."),
     "feedback": Place("headway.cli.feedback", "Say what became of an answer."),
     "demo": Place("headway.cli.demo", "Try it on a scripted model, then on a small real one."),
-    "lab": Place("headway.cli.lab", "Hold the simulated engine against measured ones; run it."),
+    "lab": Place("headway.cli.lab", "Hold the simulated engine against measured ones; replay traffic; run it."),
+    "prove": Place("headway.cli.prove", "Replay a pillar's story beside a quiet control, with the bounds it must keep."),
     "model": Place("headway.cli.model", "Build and start the local model of a checkout."),
 }
 

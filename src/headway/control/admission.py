@@ -11,11 +11,12 @@ from typing import Protocol
 
 import msgspec
 
-from headway.calls.admission.model import EndpointView, TenantView
+from headway.calls.admission.model import EndpointView
 from headway.calls.admission.objectives import Kept, Objective
 from headway.calls.admission.report import AdmissionReport, Stratum
 from headway.calls.admission.stalls import folded
 from headway.control.access import Who
+from headway.control.admission_now import SharedEndpoint, TenantShare
 from headway.control.ports import AWAY
 from headway.facts.answers import AdmissionQuery, Stalled
 from headway.kernel.instants import WallMs
@@ -28,6 +29,8 @@ ALARM_RANGE_MS = 15 * 60_000
 ALARM_BUCKET_MS = 60_000
 SILENT_AFTER_MS = 5_000
 """A gateway tells its queues every second; what is older than this is shown as old."""
+KEPT_MS, KEPT_MAX = 10_000, 8
+"""A second of work for a range: who looks again so soon, or beside another, reads the same. Over so many the one kept first goes."""
 SERVED_OVER_MS = 60_000
 SERVED_EVERY_MS = 5_000
 NOT_YOURS = "not yours"
@@ -42,28 +45,6 @@ class AdmissionFacts(Protocol):
     async def stalled(self, call: str, endpoint: str, since_wall_ms: int, until_wall_ms: int) -> Stalled: ...
 
 
-class TenantShare(msgspec.Struct, frozen=True, kw_only=True):
-    """A tenant at an endpoint beside what its weight entitles it to. Shares are None where nobody was served within the last minute."""
-
-    now: TenantView
-    entitled_share: float
-    served_share: float | None
-    """Of the virtual tokens served within SERVED_OVER_MS."""
-
-
-class SharedEndpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """One endpoint as one gateway shares it. ``tenants``: those with most waiting first. ``adds_up`` is the conservation of calls."""
-
-    gateway: str
-    seen_wall_ms: int
-    silent: bool
-    whole: bool
-    """False for a caller who sees one tenant: counts over all tenants are then zeros and not shown."""
-    view: EndpointView
-    tenants: tuple[TenantShare, ...]
-    adds_up: bool
-
-
 class AdmissionBook:
     """Lives on control's loop. Keeps the last word of each gateway (at most LINK_GATEWAYS_MAX) and a minute of service."""
 
@@ -73,6 +54,7 @@ class AdmissionBook:
         self._facts, self._objectives, self._clock = facts, objectives, clock
         self._seen: dict[str, tuple[WallMs, AdmissionSeen]] = {}
         self._served: dict[tuple[str, str], deque[tuple[int, dict[str, float]]]] = {}
+        self._kept: dict[tuple[int, int, str, str], tuple[WallMs, AdmissionReport]] = {}
         self.latest: AdmissionReport | None = None
         """Of the last quarter of an hour, at most half a minute old; None before the first look and while the facts are away."""
         self.problem = ""
@@ -143,9 +125,18 @@ class AdmissionBook:
     # --- what was
 
     async def report(self, since_wall_ms: int, until_wall_ms: int, bucket_ms: int, endpoint: str, who: Who) -> AdmissionReport:
-        """The evidence of a range. Raises one of ``ports.AWAY``. A caller bound to one tenant sees its own lines, and others as one."""
+        """The evidence of a range that ends now, at most KEPT_MS old. Raises one of ``ports.AWAY``. A caller bound to one tenant sees its own lines, and others as one."""
+        key, at = (until_wall_ms - since_wall_ms, bucket_ms, endpoint, who.tenant), self._clock()
+        known = self._kept.get(key)
+        if known is not None and 0 <= at - known[0] < KEPT_MS:
+            return known[1]
         where = AdmissionQuery(since_wall_ms=since_wall_ms, until_wall_ms=until_wall_ms, endpoint=endpoint, tenant=who.tenant)
-        return bounded(await self._facts.admission(where, bucket_ms, self._objectives()), who)
+        found = bounded(await self._facts.admission(where, bucket_ms, self._objectives()), who)
+        self._kept.pop(key, None)
+        self._kept[key] = (at, found)
+        if len(self._kept) > KEPT_MAX:
+            del self._kept[next(iter(self._kept))]
+        return found
 
     async def stalled(self, call: str, endpoint: str, since_wall_ms: int, until_wall_ms: int, who: Who) -> Stalled:
         """What a call lost to others; those whom ``who`` may not see are counted with what is laid to nobody."""

@@ -13,6 +13,7 @@ from starlette.routing import Mount
 from headway import __version__
 from headway.calls.admission.report import AdmissionReport
 from headway.control.access import Needs
+from headway.control.admission_now import AdmissionNow
 from headway.control.api import admission, calls, estate, health, key_budgets, keys, people
 from headway.control.auth import SignedIn
 from headway.control.callbook import CallList, OneCall
@@ -39,7 +40,7 @@ _KINDS: tuple[type[Any], ...] = (
     LiveCall,
     Generation,
     AdmissionReport,
-    admission.AdmissionNow,
+    AdmissionNow,
     keys.KeyWanted,
     people.NewUser,
     people.NewPassword,

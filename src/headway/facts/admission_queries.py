@@ -165,11 +165,14 @@ def _as_spans(found: ir.Table) -> ir.Table:
 
 def _stacked(rows: ir.Table, kept: Sequence[str]) -> ir.Table:
     """Each row once for every kind of key, with the names that the kind pools over empty."""
-    parts = []
-    for kind, named in KINDS.items():
-        names = {name: rows[name] if name in named else ibis.literal("") for name in NAMES}
-        parts.append(rows.select(*kept, kind=ibis.literal(kind), **names))
-    return ibis.union(*parts, distinct=False)
+    each = rows.select(*kept, *NAMES, which=ibis.array(list(range(len(KINDS)))).unnest())
+    kinds = list(KINDS)
+    names = {
+        name: ibis.ifelse(each.which.isin([i for i, kind in enumerate(kinds) if name in KINDS[kind]]), each[name], ibis.literal(""))
+        for name in NAMES
+    }
+    kind = ibis.cases(*[(each.which == i, ibis.literal(name)) for i, name in enumerate(kinds)], else_=ibis.literal(""))
+    return each.select(*kept, kind=kind, **names)
 
 
 def _band(uncached: ir.Value) -> ir.Value:

@@ -234,7 +234,7 @@ class _Table:
     def _ranked(self, measure: str, key: Key) -> Quantiles:
         found = self._measured.get(measure, {}).get(key)
         unit = MEASURES[measure]
-        missing = {"slowdown": "the time alone of these calls is not known yet"}.get(measure, "no call had one")
+        missing = {"slowdown": "the time alone of these calls is not known: too few ran alone, or none with so long a prompt"}.get(measure, "no call had one")
 
         def figure(name: str) -> Figure:
             value, low, high = found.values[name] if found is not None else (None, None, None)

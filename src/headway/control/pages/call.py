@@ -6,12 +6,14 @@ import msgspec
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from headway.control.access import Who
 from headway.control.callbook import CallBook, OneCall
 from headway.control.charts import Phase, phases
 from headway.control.deps import Deps, Use, Viewer
 from headway.control.pages.render import show
 from headway.control.ports import AWAY
 from headway.control.words import milliseconds, percent, short_id, state_words
+from headway.facts.answers import Stalled
 from headway.facts.model import AttemptFact, CallFact
 
 router = APIRouter()
@@ -47,6 +49,8 @@ class CallPage(msgspec.Struct, frozen=True, kw_only=True):
     shares: tuple[PhaseShare, ...]
     key_name: str = ""
     """The name of the key that was used, when the ledger can be asked."""
+    stalled: Stalled | None = None
+    """What it lost to others at its endpoint; None while it is in flight, for one that was sent nowhere, and while the facts are away."""
 
 
 def shares_of(attempts: tuple[AttemptRow, ...]) -> tuple[PhaseShare, ...]:
@@ -93,6 +97,19 @@ async def key_name_of(use: Deps, key: str) -> str:
     return record.name if record is not None else ""
 
 
+async def stalled_of(use: Deps, who: Who, one: OneCall) -> Stalled | None:
+    """What the attempt that answered, or failed last, lost to other calls at its endpoint."""
+    if one.stored is None or not one.stored.attempts:
+        return None
+    last = max(one.stored.attempts, key=lambda attempt: attempt.attempt)
+    try:
+        return await use.admission.stalled(
+            one.call, last.endpoint, last.started_wall_ms, int(last.started_wall_ms + last.duration_ms), who
+        )
+    except AWAY:
+        return None  # the page says so where it shows what ran beside
+
+
 @router.get("/calls/{call}")
 async def call(request: Request, call: str, who: Viewer, use: Use) -> Response:
     """The page, or its JSON."""
@@ -101,5 +118,6 @@ async def call(request: Request, call: str, who: Viewer, use: Use) -> Response:
     started = one.stored.fact.started_wall_ms if one.stored else 0
     rows = tuple(AttemptRow(fact=a, phases=phases(a, started)) for a in sorted(attempts, key=lambda a: a.attempt))
     key_name = await key_name_of(use, one.stored.fact.key if one.stored else "")
-    page = CallPage(one=one, verdict=verdict_of(one), attempts=rows, shares=shares_of(rows), key_name=key_name)
+    stalled = await stalled_of(use, who, one)
+    page = CallPage(one=one, verdict=verdict_of(one), attempts=rows, shares=shares_of(rows), key_name=key_name, stalled=stalled)
     return show(request, who, "call.html", f"Call {short_id(call)}", page)

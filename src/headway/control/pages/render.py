@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from headway import __version__
-from headway.control import charts, words
+from headway.control import charts, charts_admission, words
 from headway.control.access import Who
 from headway.control.deps import deps_of
 from headway.control.errors import JSON, Refused, wants_json
@@ -61,6 +61,7 @@ def environment() -> Environment:
         plural=words.plural,
         state_words=words.state_words,
         charts=charts,
+        admission_charts=charts_admission,
         version=__version__,
         Role=Role,
     )

@@ -11,13 +11,70 @@ const CLOCK = [
   [1, "{HH}:{mm}:{ss}", "\n{YYYY}-{MM}-{DD}", null, "\n{MM}-{DD}", null, null, null, 1],
 ];
 
+/** Lines by class, a dotted objective for each, and a mark on the axis where a giant prompt was admitted. */
+function classes(/** @type {{ x: number[], lines: { label: string, tone: number, goal: number | null, y: (number | null)[] }[], marks: number[] }} */ source, /** @type {Function} */ line) {
+  const tone = (/** @type {number} */ i) => `--class-${i}`;
+  /** A value between two gaps is no line: it shows as a point. */
+  const lone = (/** @type {any} */ plot, /** @type {number} */ i) =>
+    plot.data[i].flatMap((/** @type {number | null} */ v, /** @type {number} */ k) => (v != null && plot.data[i][k - 1] == null && plot.data[i][k + 1] == null ? [k] : []));
+  const goals = source.lines.filter((each) => each.goal);
+  return {
+    data: [source.x, ...source.lines.map((each) => each.y), ...goals.map((each) => source.x.map(() => each.goal))],
+    series: [
+      ...source.lines.map((each) => ({ ...line(`${each.label} p99`, tone(each.tone), []), points: { show: true, size: 5, fill: css(tone(each.tone)), filter: lone } })),
+      ...goals.map((each) => ({ ...line(`${each.label} objective`, tone(each.tone), [2, 4]), class: "goal", width: 1, points: { show: false } })),
+    ],
+    hooks: {
+      draw: [
+        (/** @type {any} */ plot) => {
+          const { ctx, bbox } = plot;
+          ctx.save();
+          ctx.fillStyle = ctx.strokeStyle = css("--g6");
+          for (const at of source.marks) {
+            const x = plot.valToPos(at, "x", true);
+            if (x < bbox.left || x > bbox.left + bbox.width) continue;
+            const size = 5 * devicePixelRatio;
+            const base = bbox.top + bbox.height;
+            ctx.beginPath();
+            ctx.moveTo(x, base - 1.6 * size);
+            ctx.lineTo(x + size, base);
+            ctx.lineTo(x - size, base);
+            ctx.fill();
+            ctx.globalAlpha = 0.25;
+            ctx.beginPath();
+            ctx.moveTo(x, bbox.top);
+            ctx.lineTo(x, base);
+            ctx.stroke();
+            ctx.globalAlpha = 1;
+          }
+          ctx.restore();
+        },
+      ],
+    },
+  };
+}
+
+/** Tokens a second as bars from zero, on the same time axis as the lines above. */
+function tokens(/** @type {{ x: number[], tokens: number[] }} */ source, /** @type {any} */ uPlot) {
+  const value = (/** @type {unknown} */ _, /** @type {number | null} */ v) => (v == null ? "–" : v.toFixed(0));
+  const bars = uPlot.paths.bars({ size: [0.8, 40], align: 0 });
+  return {
+    data: [source.x, source.tokens],
+    series: [{ label: "tokens a second", fill: css("--g4"), stroke: css("--g4"), width: 0, paths: bars, points: { show: false }, value }],
+    hooks: {},
+    height: 110,
+    scales: { y: { range: (/** @type {unknown} */ _, /** @type {number} */ __, /** @type {number} */ top) => [0, Math.max(1, top * 1.05)] } },
+    y: { size: 60, space: 30, values: (/** @type {unknown} */ _, /** @type {number[]} */ ticks) => ticks.map((t) => (t >= 10000 ? `${t / 1000}k` : `${t}`)) },
+  };
+}
+
 function draw(/** @type {HTMLElement} */ figure) {
-  const source = figure.querySelector("script[type='application/json']");
+  const source = (figure.dataset.from ? document.getElementById(figure.dataset.from) : figure)?.querySelector("script[type='application/json']");
   const drawing = figure.querySelector("svg");
   // @ts-expect-error uPlot is a global of its own script
   const uPlot = window.uPlot;
   if (!source || !drawing || !uPlot) return;
-  const data = JSON.parse(source.textContent ?? "[]");
+  const given = JSON.parse(source.textContent ?? "[]");
   const holder = document.createElement("div");
   drawing.replaceWith(holder);
   const axis = { stroke: css("--g5"), grid: { stroke: css("--g2"), width: 1 }, ticks: { stroke: css("--g3"), width: 1 }, font: `11px ${css("--font")}` };
@@ -29,18 +86,24 @@ function draw(/** @type {HTMLElement} */ figure) {
     points: { size: 4 },
     value: (/** @type {unknown} */ _, /** @type {number | null} */ v) => milliseconds(v),
   });
+  /** @type {any} */
+  const chart =
+    figure.dataset.series === "classes" ? classes(given, line)
+    : figure.dataset.series === "tokens" ? tokens(given, uPlot)
+    : { data: given, series: [line("p50", "--accent", []), line("p99", "--g5", [5, 3])], hooks: {} };
   const options = {
     width: figure.clientWidth,
-    height: HEIGHT,
+    height: chart.height ?? HEIGHT,
     tzDate: (/** @type {number} */ s) => uPlot.tzDate(new Date(s * 1000), "Etc/UTC"),
-    scales: { y: { distr: 3, log: 10 } },
-    axes: [{ ...axis, values: CLOCK }, { ...axis, size: 60, values: (/** @type {unknown} */ _, /** @type {number[]} */ ticks) => ticks.map((t) => (t == null ? "" : milliseconds(t))) }],
-    series: [{ label: "UTC", value: "{YYYY}-{MM}-{DD} {HH}:{mm}" }, line("p50", "--accent", []), line("p99", "--g5", [5, 3])],
-    cursor: { drag: { x: true, y: false } },
+    scales: chart.scales ?? { y: { distr: 3, log: 10 } },
+    axes: [{ ...axis, values: CLOCK }, { ...axis, ...(chart.y ?? { size: 60, values: (/** @type {unknown} */ _, /** @type {number[]} */ ticks) => ticks.map((t) => (t == null ? "" : milliseconds(t))) }) }],
+    series: [{ label: "UTC", value: "{YYYY}-{MM}-{DD} {HH}:{mm}" }, ...chart.series],
+    hooks: chart.hooks,
+    cursor: { drag: { x: true, y: false }, sync: { key: "time" } },
   };
-  const plot = new uPlot(options, data, holder);
-  new ResizeObserver(() => plot.setSize({ width: figure.clientWidth, height: HEIGHT })).observe(figure);
+  const plot = new uPlot(options, chart.data, holder);
+  new ResizeObserver(() => plot.setSize({ width: figure.clientWidth, height: options.height })).observe(figure);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => location.reload());
 }
 
-for (const figure of document.querySelectorAll("figure.series")) draw(/** @type {HTMLElement} */ (figure));
+for (const figure of document.querySelectorAll("figure.series[data-series]")) draw(/** @type {HTMLElement} */ (figure));
