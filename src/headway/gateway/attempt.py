@@ -290,7 +290,8 @@ async def _refused(services: Services, flow: Flow, track: Track, exchange: Excha
 
 async def _relay_stream(services: Services, flow: Flow, track: Track, exchange: Exchange, relay: Relay) -> Tried:
     flow.head = (200, STREAM_HEAD + track.told.passed)
-    seen, feed = relay.seen, relay.feed
+    seen, feed, endpoint = relay.seen, relay.feed, track.target.endpoint
+    secrets = endpoint.secrets
     watched = (services.desk.wants_chunks and not flow.parent) or flow.recorded_answer is not None
     error: CallError | None = None
     try:
@@ -302,9 +303,12 @@ async def _relay_stream(services: Services, flow: Flow, track: Track, exchange: 
                     break
                 # Within one dialect the provider's own words end the stream: ours would say less.
                 flow.error_told = True
-                await say(flow, track.target.endpoint.without_secrets(out))
+                await say(flow, endpoint.without_secrets(out))
                 continue
             if out:
+                for secret in secrets:
+                    if secret in out:  # whole events: no more than a key within one of them is looked for
+                        out = endpoint.without_secrets(out)
                 now = mono_ns()
                 track.saw_read(now)
                 if seen.started and track.first_token is None:
@@ -312,7 +316,7 @@ async def _relay_stream(services: Services, flow: Flow, track: Track, exchange: 
                 if watched:
                     _tell_chunk(services, flow, relay, out)
                 await say(flow, out)
-        tail = b"" if error else relay.finish()
+        tail = b"" if error else endpoint.without_secrets(relay.finish())
         if error is None and seen.failed:
             error = _said(track, seen)
         if error is None and not seen.ended and seen.stop is None:

@@ -79,6 +79,11 @@ class Endpoint:
     def has_secrets(self) -> bool:
         return bool(self._secret_values)
 
+    @property
+    def secrets(self) -> tuple[bytes, ...]:
+        """What ``without_secrets`` looks for: one key, as a rule."""
+        return self._secret_values
+
     def without_secrets(self, data: bytes) -> bytes:
         """``data`` without the keys that this endpoint was sent: some providers repeat a wrong one in their refusal."""
         for value in self._secret_values:

@@ -168,8 +168,12 @@ async def _pass(flow: Flow, track: Track, exchange: Exchange) -> None:
         await flow.reply.end(body)
         return
     await commit(flow, status, head)
+    secrets = target.endpoint.secrets if content_type.startswith("text/") else ()
     async for data in exchange.chunks():
         track.first_token = track.first_token or mono_ns()
+        for secret in secrets:
+            if secret in data:
+                data = target.endpoint.without_secrets(data)
         flow.answer_bytes += len(data)
         await flow.reply.send(data)
     flow.outcome = Outcome.DONE
