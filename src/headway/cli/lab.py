@@ -4,6 +4,7 @@ import click
 
 from headway.cli.common import emit, json_option
 from headway.cli.lab_engine import engine
+from headway.cli.lab_replay import replay
 from headway.cli.trouble import MISSING, UNUSABLE, Trouble
 
 data_option = click.option("--data", metavar="DIR", default=None, help="Holds traces/; default $HEADWAY_DATA, else ../shared/data.")
@@ -11,10 +12,11 @@ data_option = click.option("--data", metavar="DIR", default=None, help="Holds tr
 
 @click.group("lab")
 def command() -> None:
-    """A simulated engine: hold it against measured ones, run it on a socket."""
+    """A simulated engine: hold it against measured ones, replay traffic on it, run it on a socket."""
 
 
 command.add_command(engine)
+command.add_command(replay)
 
 
 @command.command("accuracy")

@@ -94,11 +94,11 @@ class Panel:
         self._legend.append((name, colour))
 
     def note(self, x: float, text: str) -> None:
-        """A dashed upright at ``x`` with words at its foot."""
+        """A dashed upright at ``x`` with words to its left."""
         at = self._px(x)
         self._marks.append(
             f'<line x1="{at:.1f}" x2="{at:.1f}" y1="{self._top}" y2="{self._top + self._height}" stroke="#9ca3af" stroke-dasharray="4 3"/>'
-            f'<text x="{at + 5:.1f}" y="{self._top + 13}" class="small">{escape(text)}</text>'
+            f'<text x="{at - 5:.1f}" y="{self._top + 13}" text-anchor="end" class="small">{escape(text)}</text>'
         )
 
     def words(self, x: float, text: str) -> None:
@@ -127,7 +127,7 @@ class Panel:
         parts: list[str] = []
         x = float(WIDTH - RIGHT)
         for name, colour in reversed(self._legend):
-            x -= 7.0 * len(name) + 26
+            x -= 6.0 * len(name) + 34
             parts.append(f'<rect x="{x:.1f}" y="{self._top - 18}" width="14" height="4" fill="{colour}"/>')
             parts.append(f'<text x="{x + 18:.1f}" y="{self._top - 12}">{escape(name)}</text>')
         return parts

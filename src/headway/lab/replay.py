@@ -16,7 +16,7 @@ from headway.lab.engine.engine import ContinuousEngine
 from headway.lab.engine.model import EngineSettings, StepTime, StepWork
 from headway.lab.worlds.driver import Outcomes, drive
 from headway.lab.worlds.model import Ask, Made
-from headway.lab.worlds.numbers import Spread, spread
+from headway.lab.worlds.numbers import Spread, spread, spread_of_many
 
 ENDPOINT: Final = "lab"
 STRAIGHT: Final = "straight"
@@ -39,15 +39,15 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     """One part of the calls under one policy, in milliseconds. ``slowdown`` is time over time alone."""
 
     kind: str
-    """``all``, ``prompt`` (by its size) or ``tenant``."""
+    """``all``, ``prompt`` (by its size), ``tenant``, or ``rest`` (of the tenants)."""
     name: str
     calls: int
     done: int
     ttft_ms: Spread
     queue_ms: Spread
     e2e_ms: Spread
-    token_ms: Spread
-    """Mean time a token after the first, of each call."""
+    gap_ms: Spread
+    """Between two tokens of a call."""
     slowdown: Spread
 
 
@@ -99,7 +99,7 @@ def replay(
 ) -> Replayed:
     """``tenants`` with most tokens get a row of their own, the others share one. KeyError for an unknown policy."""
     admission = POLICIES[policy]
-    engine = ContinuousEngine(settings, time)
+    engine = ContinuousEngine(settings, time, token_events=True)
     gate = None if admission is None else _gate(admission, settings)
     outcomes = drive(asks, engine, gate, endpoint=ENDPOINT, block_tokens=settings.block_tokens, progress=progress)
     scheduler = engine.scheduler
@@ -143,7 +143,7 @@ def _rows(outcomes: Outcomes, alone: Alone, tenants: int) -> list[Row]:
     rows += [_row("tenant", name, by_tenant[name], alone) for name in order[:tenants]]
     rest = [one for name in order[tenants:] for one in by_tenant[name]]
     if rest:
-        rows.append(_row("tenant", f"{len(order) - tenants} others", rest, alone))
+        rows.append(_row("rest", f"{len(order) - tenants} other tenants", rest, alone))
     return rows
 
 
@@ -157,13 +157,6 @@ def _row(kind: str, name: str, made: Sequence[Made], alone: Alone) -> Row:
         ttft_ms=spread(t for m in done if (t := m.ttft_ms) is not None),
         queue_ms=spread(t for m in done if (t := m.queue_ms) is not None),
         e2e_ms=spread(t for m in done if (t := m.e2e_ms) is not None),
-        token_ms=spread(t for m in done if (t := _token_ms(m)) is not None),
+        gap_ms=spread_of_many([m.last.gaps_ms for m in done]),
         slowdown=spread(t / alone.e2e_ms(m.ask) for m in done if (t := m.e2e_ms) is not None),
     )
-
-
-def _token_ms(made: Made) -> float | None:
-    call = made.last
-    if call.first is None or call.finished is None or call.output_tokens < 2:
-        return None
-    return (call.finished - call.first) / 1e6 / (call.output_tokens - 1)

@@ -10,7 +10,7 @@ from headway.lab.drawing import LEFT, RIGHT, SERIES, WIDTH, Axis, document, loga
 from headway.lab.replay import Replayed, Row
 from headway.lab.worlds.numbers import Spread
 
-HEAD: Final = ("part", "policy", "calls", "first p50", "p95", "p99", "queue p99", "token p50", "slowdown p50", "p99")
+HEAD: Final = ("part", "policy", "calls", "first p50", "p95", "p99", "queue p99", "gap p99", "slowdown p50", "p99")
 LINE: Final = 13.0
 GROUP_GAP: Final = 14.0
 NAME_WIDTH: Final = 150.0
@@ -45,7 +45,7 @@ def rows(told: Told) -> list[tuple[str, ...]]:
                         replay.policy,
                         f"{row.done:,}" if row.done == row.calls else f"{row.done:,}/{row.calls:,}",
                         *(_seconds(ms) for ms in (row.ttft_ms.p50, row.ttft_ms.p95, row.ttft_ms.p99, row.queue_ms.p99)),
-                        f"{row.token_ms.p50:.0f} ms",
+                        f"{row.gap_ms.p99:.0f} ms",
                         f"{row.slowdown.p50:.2f}",
                         f"{row.slowdown.p99:.1f}",
                     )
@@ -126,7 +126,14 @@ def _find(replay: Replayed, part: tuple[str, str]) -> Row | None:
 
 
 def _name(row: Row) -> str:
-    return "all calls" if row.kind == "all" else f"{row.name} prompts" if row.kind == "prompt" else row.name
+    match row.kind:
+        case "all":
+            return "all calls"
+        case "prompt":
+            return f"{row.name} prompts"
+        case "tenant":
+            return f"tenant {row.name}"
+    return row.name
 
 
 def _seconds(ms: float) -> str:

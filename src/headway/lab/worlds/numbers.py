@@ -1,8 +1,10 @@
 """What a world's outcomes say: quantiles by band or tenant."""
 
+from array import array
 from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
+import numpy as np
 
 from headway.lab.worlds.driver import Outcomes
 from headway.lab.worlds.model import Ask, Made
@@ -39,6 +41,15 @@ def spread(values: Iterable[float]) -> Spread:
     )
 
 
+def spread_of_many(parts: "Sequence[array[float]]") -> Spread:
+    """As ``spread`` of all parts together, quickly for millions."""
+    whole = np.concatenate([np.frombuffer(part, dtype=np.float32) for part in parts if part] or [np.empty(0, np.float32)])
+    if not whole.size:
+        return Spread(n=0)
+    p50, p95, p99 = (float(value) for value in np.quantile(whole, [0.5, 0.95, 0.99]))
+    return Spread(n=int(whole.size), p50=p50, p95=p95, p99=p99, most=float(whole.max()))
+
+
 class Band(msgspec.Struct, frozen=True, kw_only=True):
     """One band, class or tenant of a world, in milliseconds. ``ttft`` runs from the client's first try."""
 
@@ -61,7 +72,7 @@ def band(name: str, made: Sequence[Made]) -> Band:
         refused=sum(1 for m in made if m.tries and m.last.refusal is not None),
         ttft_ms=spread(t for m in done if (t := m.ttft_ms) is not None),
         queue_ms=spread(t for m in done if (t := m.queue_ms) is not None),
-        gap_ms=spread(gap for m in done for gap in m.last.gaps_ms),
+        gap_ms=spread_of_many([m.last.gaps_ms for m in done]),
         e2e_ms=spread(t for m in done if (t := m.e2e_ms) is not None),
     )
 
