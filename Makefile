@@ -14,10 +14,10 @@ MODEL ?= local
 HEADWAY_DATA ?= ../shared/data
 export HEADWAY_DATA
 
-.PHONY: help run setup model test test-all clients edge soak bench fuzz lint docs lock clean
+.PHONY: help run setup model test test-all clients edge soak bench bench-admission fuzz lint docs lock clean
 
 help: ## Show this list
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
 
 run: $(SERVE) ## Gateway and control with a scripted model at once; the local real model takes over when built (MODEL=none skips it)
 	@exec $(BIN)/headway demo --model $(MODEL)
@@ -45,6 +45,9 @@ soak: $(DEV) ## Streams with disconnects and slow clients for MINUTES; memory, s
 
 bench: $(DEV) ## Headway beside nginx and other gateways on one mock upstream; JSON=FILE writes the figures
 	$(BIN)/python benchmarks/gateway/run.py $(if $(JSON),--json $(JSON))
+
+bench-admission: $(DEV) ## What a decision of admission costs, up to 100,000 calls queued; JSON=FILE writes the figures
+	$(BIN)/python benchmarks/admission/run.py $(if $(JSON),--json $(JSON))
 
 fuzz: MINUTES ?= 5
 fuzz: $(DEV) ## Random requests and streams for MINUTES: no uncaught exception, no reading that differs
