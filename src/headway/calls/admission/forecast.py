@@ -114,10 +114,15 @@ class Forecast:
         self.rate = ServiceRate(known_tokens_per_s)
         self._errors = tuple(_Errors() for _ in range(len(BANDS_MS) + 2))
 
-    def wait(self, ahead_tokens: float, slots: int, *, long: bool) -> Wait:
-        raw = ahead_tokens / self.rate.tokens_per_s(slots) * 1000.0
-        errors = self._of(raw, long=long)
-        return Wait(raw, raw * errors.at(0.1, FIRST_LOW), raw * errors.at(0.5, 1.0), raw * errors.at(0.9, FIRST_HIGH))
+    def raw_ms(self, ahead_tokens: float, slots: int) -> float:
+        """As far as cost and rate tell."""
+        return ahead_tokens / self.rate.tokens_per_s(slots) * 1000.0
+
+    def interval(self, raw_ms: float, *, long: bool) -> Wait:
+        errors = self._of(raw_ms, long=long)
+        return Wait(
+            raw_ms, raw_ms * errors.at(0.1, FIRST_LOW), raw_ms * errors.at(0.5, 1.0), raw_ms * errors.at(0.9, FIRST_HIGH)
+        )
 
     def came_true(self, raw_ms: float, waited_ms: float, *, long: bool) -> None:
         if raw_ms >= LEARNT_MS_MIN:

@@ -36,7 +36,7 @@ class Lanes(Fair):
     def key(self, group: Group, head: Call) -> tuple[float, float]:
         if group.long:
             return group.tenant.lane_counter, head.seq
-        return super().key(group, head)
+        return self.standing.read(group.tenant), among_equals(group.tenant, head)
 
     def in_lane(self, call: Call) -> bool:
         return call.long
@@ -128,11 +128,16 @@ class Lanes(Fair):
             return short
         if short is None:
             return long
-        tenant = long[0].tenant
-        if long[0].turn != self._opened:
-            long[0].turn = self._opened
+        return long if self._goes_before(long, short) else short
+
+    def _goes_before(self, long: tuple[Group, Call], short: tuple[Group, Call]) -> bool:
+        group, tenant, theirs = long[0], long[0].tenant, short[0].entry
+        assert theirs is not None
+        if group.turn != self._opened:
+            group.turn = self._opened
             if not super().takes_part(tenant):  # it could not be served while the lane was taken: that banks nothing
-                self.standing.lift(tenant, self.standing.read(short[0].tenant))
-        ours = (long[0].rank, self.standing.read(tenant), among_equals(tenant, long[1]))
-        theirs = (short[0].rank, *self.key(*short))
-        return long if ours < theirs else short
+                self.standing.lift(tenant, theirs[0])
+        if group.rank is not short[0].rank:
+            return group.rank < short[0].rank
+        counter = self.standing.read(tenant)
+        return counter < theirs[0] or (counter == theirs[0] and among_equals(tenant, long[1]) < theirs[1])

@@ -101,7 +101,8 @@ class Group:
 
     def head(self, now: MonoNs) -> Call | None:
         """Who goes first. None: everybody in it waits for a run of theirs."""
-        if self._age_ns is not None and (aged := self._aged(now, self._age_ns)) is not None:
+        age_ns, oldest = self._age_ns, self._oldest
+        if age_ns is not None and oldest and now - oldest[0].arrived_at >= age_ns and (aged := self._aged(now, age_ns)) is not None:
             return aged
         heap = self._heap
         while heap:

@@ -216,8 +216,10 @@ class AdmissionPolicy:
 
     def _end(self, place: Place, call: str, used: Used, now: MonoNs, *, answered: bool, evicted: bool) -> Sequence[Effect]:
         self._where.pop(call, None)
-        self._cutting.discard(call)
-        place.stop_pacing(call)
+        if self._cutting:
+            self._cutting.discard(call)
+        if place.paced:
+            place.stop_pacing(call)
         place.scheduler.close(call, now, used, answered=answered, evicted=evicted)
         return self._pump(place, now)
 

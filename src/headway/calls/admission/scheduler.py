@@ -105,7 +105,7 @@ class Scheduler:
     def pick(self, now: MonoNs) -> Call | None:
         """The next call to send, charged and counted as running. None: nobody may go now."""
         self.room.wakes_at = None
-        if not self.queued:
+        if not self.queued or self.room.full:
             return None
         call = self.order.next(now)
         if call is None:
@@ -216,14 +216,8 @@ class Scheduler:
 
     def wait_of(self, tenant: Tenant, cost: float, now: MonoNs, *, long: bool = False, promised: bool = False) -> Wait:
         """How long a call of this cost would wait were it queued now. ``promised``: those who were told to come later are not before it."""
-        if not self.queued and not self.room.full:
-            return NONE
-        with_it = cost if promised else cost + tenant.promised_tokens
-        if self.order.by_counter:
-            ahead = self.standing.ahead(tenant, with_it, self.order.least(now))
-        else:
-            ahead = self.standing.waiting_tokens + with_it
-        return self.forecast.wait(ahead, self.room.requests_max, long=long)
+        raw_ms = self._raw_wait_ms(tenant, cost if promised else cost + tenant.promised_tokens, now)
+        return self.forecast.interval(raw_ms, long=long) if raw_ms else NONE
 
     def cut_off(self) -> Iterator[Call]:
         """Calls of tenants that are past a budget whose overrun cuts."""
@@ -293,14 +287,27 @@ class Scheduler:
             )
         print = _print(tenant, event)
         promised = bool(tenant.promises) and self.promises.keep(print, now)
-        wait = self.wait_of(tenant, call.cost, now, long=call.long, promised=promised)
-        call.forecast_ms = wait.raw
-        why = self._over_bounds(tenant, promised) or (self._too_late(call, wait, promised, now) if settings.refuse else "")
+        call.forecast_ms = self._raw_wait_ms(tenant, call.cost if promised else call.cost + tenant.promised_tokens, now)
+        why = self._over_bounds(tenant, promised)
+        if not why and (not settings.refuse or (call.deadline_at is None and settings.wait_ms_max is None)):
+            return None
+        wait = self.forecast.interval(call.forecast_ms, long=call.long)
+        why = why or self._too_late(call, wait, promised, now)
         if not why:
             return None
         retry_ms = max(1, int(wait.high) + 1)
         self.promises.make(tenant, print, call.cost, retry_ms, now)
         return Refused("overloaded", f"{why}; come again in {retry_ms / 1000:.1f} s", retry_ms)
+
+    def _raw_wait_ms(self, tenant: Tenant, cost: float, now: MonoNs) -> float:
+        """Before it is put right by earlier errors; 0 where there is a place at once."""
+        if not self.queued and not self.room.full:
+            return 0.0
+        if self.order.by_counter:
+            ahead = self.standing.ahead(tenant, cost, 0.0 if tenant.queued else self.order.least(now))
+        else:
+            ahead = self.standing.waiting_tokens + cost
+        return self.forecast.raw_ms(ahead, self.room.requests_max)
 
     def _over_bounds(self, tenant: Tenant, promised: bool) -> str:
         settings = self.settings

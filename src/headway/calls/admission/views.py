@@ -14,7 +14,8 @@ def view_of(place: Place, now: MonoNs) -> EndpointView:
         if call.state is State.QUEUED:
             name = call.tenant.name
             oldest[name] = min(oldest.get(name, call.arrived_at), call.arrived_at)
-    wait = scheduler.forecast.wait(scheduler.standing.waiting_tokens, room.requests_max, long=False)
+    raw_ms = scheduler.forecast.raw_ms(scheduler.standing.waiting_tokens, room.requests_max)
+    wait = scheduler.forecast.interval(raw_ms, long=False)
     return EndpointView(
         endpoint=place.name,
         policy=place.settings.policy,
