@@ -2,13 +2,12 @@
 
 A call keeps its objective when its first token comes within its class's ``first_token_ms``; a class does when at least ``share`` of its calls do.
 A call that was given up without a first token after waiting longer than that has broken it; one that was refused at once has not: it was told.
-Chance alarms nobody: a part is over only when the lower end of an interval of its broken share lies above what is allowed, at a
-confidence divided by the number of parts looked at (Wilson 1927, Bonferroni).
+Chance alarms nobody: a part is over only when so many late calls would be rarer than ALARM_ERROR, divided by the number of parts looked at
+(Bonferroni), were each call late with the probability that is allowed: the exact binomial test. Intervals that are shown are Wilson's (1927).
 """
 
 from collections.abc import Mapping, Sequence
-from math import sqrt
-from statistics import NormalDist
+from math import exp, lgamma, log, sqrt
 
 import msgspec
 
@@ -16,6 +15,7 @@ from headway.kernel.figure import Figure
 
 ALARM_ERROR = 0.01
 """Chance that a look at parts which all just keep their objective finds one over it."""
+_Z95 = 1.959963984540054
 CALLS_MIN = 20
 """Fewer tell nothing of a share."""
 
@@ -83,22 +83,28 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
 def masking(pooled: Part, parts: Sequence[Part]) -> Masking:
     """Judge every part. Parts too small to tell are listed as such and take no confidence from the others."""
     judged = [part for part in parts if part.calls >= CALLS_MIN]
-    z = NormalDist().inv_cdf(1 - ALARM_ERROR / max(1, len(judged)))
-    whole = _kept(pooled, NormalDist().inv_cdf(1 - ALARM_ERROR))
-    found = [_kept(part, z) for part in parts]
+    error = ALARM_ERROR / max(1, len(judged))
+    whole = _kept(pooled, ALARM_ERROR)
+    found = [_kept(part, error) for part in parts]
     if whole.state == "kept":
         found = [msgspec.structs.replace(part, state="masked") if part.state == "over" else part for part in found]
     return Masking(pooled=whole, parts=tuple(found))
 
 
-def _kept(part: Part, z: float) -> Kept:
-    low, high = wilson(part.broken, part.calls, z)
-    state = "cannot tell" if part.calls < CALLS_MIN else "over" if low > part.allowed_share else "kept"
+def _kept(part: Part, error: float) -> Kept:
+    low, high = wilson(part.broken, part.calls, _Z95)
+    state = (
+        "cannot tell"
+        if part.calls < CALLS_MIN
+        else "over"
+        if at_least(part.broken, part.calls, part.allowed_share) < error
+        else "kept"
+    )
     figure = Figure(
         value=part.broken / part.calls if part.calls else None,
         unit="share",
         n=part.calls,
-        method=f"Wilson's interval at {NormalDist().cdf(z):.2%} one-sided" if part.calls else "no call had an objective",
+        method="Wilson's 95 % interval" if part.calls else "no call had an objective",
         low=low if part.calls else None,
         high=high if part.calls else None,
         stratum=f"{part.kind} {part.name}".strip(),
@@ -112,6 +118,22 @@ def _kept(part: Part, z: float) -> Kept:
         state=state,
         broken_share=figure,
     )
+
+
+def at_least(hits: int, n: int, share: float) -> float:
+    """The chance of ``hits`` or more of ``n``, each with the probability ``share``. Its terms are summed from ``hits`` until they are nothing."""
+    if hits <= n * share:
+        return 1.0  # no less than about a half: nothing that anybody asks
+    if share <= 0:
+        return 0.0
+    odds = share / (1 - share)
+    term = exp(lgamma(n + 1) - lgamma(hits + 1) - lgamma(n - hits + 1) + hits * log(share) + (n - hits) * log(1 - share))
+    total, k = term, hits
+    while k < n and term > total * 1e-12:
+        term *= (n - k) / (k + 1) * odds
+        total += term
+        k += 1
+    return min(1.0, total)
 
 
 def wilson(hits: int, n: int, z: float) -> tuple[float, float]:
