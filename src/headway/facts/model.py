@@ -90,9 +90,9 @@ class CallFact(msgspec.Struct, frozen=True, kw_only=True, tag="call", tag_field=
     price_version: str = ""
     """The price table in force."""
     charged_nano_usd: int = 0
-    """What the budgets were charged: the cost where known, else the reservation."""
+    """What budgets in money were charged: the cost where known, else the reservation; 0 where none holds for the call."""
     charged_tokens: int = 0
-    """What budgets in tokens were charged."""
+    """What budgets in tokens were charged; 0 where none holds for the call."""
     leases: tuple[str, ...] = ()
     """Ids of the leased blocks that were charged, for reconciliation after a crash."""
     prompt_bytes: int = 0

@@ -19,6 +19,8 @@ Row = TypeVar("Row", bound=msgspec.Struct)
 _LEASES_AT_ONCE = 50
 _METHOD = "exact quantile by rank; 95 % interval by order statistics"
 _MS_PER_S = 1000
+P99_CALLS_MIN = 20
+"""Of fewer calls a 99th percentile would be the largest of them and no more: it is not shown."""
 
 
 class FactTable:
@@ -144,7 +146,7 @@ def _bucket(row: dict[str, Any]) -> a.Bucket:
         calls=row["calls"],
         failed=row["failed"],
         first_token_p50_ms=row["p50"],
-        first_token_p99_ms=row["p99"],
+        first_token_p99_ms=row["p99"] if row["n"] >= P99_CALLS_MIN else None,
         cost_nano_usd=row["cost_nano_usd"],
     )
 
@@ -167,6 +169,9 @@ def _group(row: dict[str, Any], series: tuple[a.Bucket, ...], age_s: float) -> a
 def _quantile(row: dict[str, Any], label: str, age_s: float) -> Figure:
     if not row["n"]:
         return Figure(value=None, unit="ms", n=0, method="no call had a first token", age_s=age_s, stratum=row["name"])
+    if label == "p99" and row["n"] < P99_CALLS_MIN:
+        method = f"n too small: {row['n']}, from {P99_CALLS_MIN} on"
+        return Figure(value=None, unit="ms", n=row["n"], method=method, age_s=age_s, stratum=row["name"])
     return Figure(
         value=row[label],
         unit="ms",

@@ -117,7 +117,7 @@ class GatewayApp:
         await reply.end(self.state.render_metrics().encode())
 
     async def _refuse(self, reply: EndableReply, error: CallError, dialect: DialectName) -> None:
-        self.state.refused_before_calls += 1
+        self.state.refuse(error.reason)
         if reply.started:
             await reply.abort()
             return

@@ -67,7 +67,13 @@ class GatewayMetrics:
         self.loop_lag = registry.histogram("headway_loop_lag_seconds", "How late the event loop was.", LAG_SECONDS).labels()
         self.connections = gauge("headway_connections", "Open connections of callers.").labels()
         self.connections_closed = counter(
-            "headway_connections_closed_total", "Connections closed by the gateway, by reason.", (), ("reason",)
+            "headway_connections_closed_total", "Connections ended by a deadline of the gateway, by reason.", (), ("reason",)
+        )
+        self.refused_before_calls = counter(
+            "headway_refused_before_calls_total",
+            "Connections and requests turned away before they were calls, by code.",
+            (),
+            ("code",),
         )
         self.headers_stripped = counter(
             "headway_headers_stripped_total", "x-headway-* headers that were not for callers to send."

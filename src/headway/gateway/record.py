@@ -17,6 +17,7 @@ from headway.gateway.services import Services
 from headway.kernel.instants import MonoNs, ms_between, wall_ms
 from headway.kernel.limits import RECORDING_TEXT_BYTES_MAX
 from headway.kernel.money import NanoUsd
+from headway.ledger.model import BudgetUnit
 
 CHARS_A_TOKEN = 4
 DETAIL_CHARS_MAX = 500
@@ -93,7 +94,10 @@ def _cost(flow: Flow, usage: Usage | None) -> Cost:
 
 
 def _settle(services: Services, flow: Flow, usage: Usage | None, cost: Cost) -> tuple[int, int, dict[str, int]]:
-    """Charge the cost where it is known. Where a call was sent and nobody knows what it cost, at least its whole reservation is charged."""
+    """What budgets in money and in tokens were charged (0 where none of that kind holds), and each lease.
+
+    The cost where it is known. Where a call was sent and nobody knows what it cost, at least its whole reservation is charged.
+    """
     if not flow.reservation.holds:
         return 0, 0, {}
     earlier, last = flow.tracks[:-1], flow.track
@@ -106,7 +110,9 @@ def _settle(services: Services, flow: Flow, usage: Usage | None, cost: Cost) -> 
         tokens = max(tokens, flow.reserved_tokens)
     if unknown or unknown_last or (cost.nano_usd is None and usage is not None):
         nano = max(nano, flow.reserved_nano_usd)
-    return nano, tokens, services.book.settle(flow.reservation, nano, tokens)
+    units = {hold.block.lease.unit for hold in flow.reservation.holds}
+    charges = services.book.settle(flow.reservation, nano, tokens)
+    return nano if BudgetUnit.NANO_USD in units else 0, tokens if BudgetUnit.TOKENS in units else 0, charges
 
 
 def _at_least(usage: Usage) -> Usage:

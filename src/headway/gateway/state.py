@@ -17,13 +17,16 @@ class GatewayState:
     metrics: GatewayMetrics
     listener: ListenerCounters = field(default_factory=ListenerCounters)
     body_bytes_max: int = BODY_BYTES_MAX
-    refused_before_calls: int = 0
-    """Refusals of requests that never became calls: unknown routes, bodies too large, no configuration yet."""
+    refused: dict[str, int] = field(default_factory=dict)
+    """Requests that never became calls, by code: unknown routes, bodies too large, no configuration yet. Codes are a fixed set of words."""
     link_up: bool = False
     link_lost_at: MonoNs | None = None
     grace_s: float = 0.0
     problems: dict[str, str] = field(default_factory=dict)
     """What is wrong by source (spool, secrets, snapshot, providers); emptied where it is mended."""
+
+    def refuse(self, code: str) -> None:
+        self.refused[code] = self.refused.get(code, 0) + 1
 
     def degraded(self) -> tuple[str, ...]:
         found = [f"{source}: {problem}" for source, problem in self.problems.items()]
@@ -67,8 +70,10 @@ class GatewayState:
 
         def read() -> None:
             metrics.connections.set(self.listener.connections_open)
-            for reason, n in {**self.listener.closed, **self.listener.refused}.items():
+            for reason, n in self.listener.closed.items():
                 metrics.connections_closed.labels(reason).set(n)
+            for code in self.listener.refused.keys() | self.refused.keys():
+                metrics.refused_before_calls.labels(code).set(self.listener.refused.get(code, 0) + self.refused.get(code, 0))
             metrics.link_up.set(1 if self.link_up else 0)
             metrics.degraded.set(len(self.degraded()))
             metrics.tasks.set(_tasks())

@@ -355,6 +355,35 @@ async def test_one_call_tells_its_story(world):
         assert part in text, part
 
 
+async def test_a_call_charged_in_tokens_says_tokens_and_ids_stay_in_one_line(world):
+    key, parent, call = "key_01k00000000000000000abcdef", call_id(50_001), call_id(50_002)
+    world.store(call, key=key, parent_call=parent, charged_tokens=1_234, leases=("l1",), lease_charges=(1_234,))
+    page = (await (await world.user("olga")).get(f"/calls/{call}")).text
+    text = words(page)
+    assert "Charged 1,234 tokens to 1 leased block" in text
+    assert "$" not in text.partition("Charged")[2].partition("Prices")[0].partition("Bytes")[0]
+    assert f'data-copy="{key}"' in page
+    assert key not in text, "shown short, copied whole"
+    assert f'href="/calls/{parent}"' in page
+    assert parent not in text
+    money = world.store(call_id(50_003), charged_nano_usd=0, leases=("l1",), lease_charges=(0,))
+    assert "Charged $0 to 1 leased block" in words((await (await world.user("olga")).get(f"/calls/{money.call}")).text)
+
+
+async def test_home_says_of_how_few_calls_it_cannot_tell(world, monkeypatch):
+    few = Figure(value=None, unit="ms", n=5, method="n too small: 5, from 20 on")
+    shown = msgspec.structs.replace(group("search", 5, 0), first_token_p99=few)
+    found = msgspec.structs.replace(overview(shown), total=msgspec.structs.replace(shown, name=""))
+
+    async def fixed(*_: object) -> Overview:
+        return found
+
+    monkeypatch.setattr(world.facts, "overview", fixed)
+    text = words((await (await world.user("olga")).get("/")).text)
+    assert "n too small: 5, from 20 on" in text
+    assert "n too small (5)" in text
+
+
 async def test_one_call_in_flight(world):
     call = call_id(0)
     world.live.opened(

@@ -244,6 +244,17 @@ async def test_rank_of_a_round_sample(bench: Bench) -> None:
     assert overview.total.first_token_p50.value == 50.0
 
 
+@pytest.mark.parametrize(("n", "shown"), [(19, None), (20, 20.0)])
+async def test_a_99th_percentile_of_a_few_calls_is_not_shown(bench: Bench, n: int, shown: float | None) -> None:
+    bench.store(*[call(i, first_token_ms=float(i)) for i in range(1, n + 1)])
+    total = (await bench.table.overview(T0, T0 + DAY_MS, DAY_MS, WallMs(T0))).total
+    assert (total.first_token_p99.value, total.first_token_p99.n) == (shown, n)
+    assert total.series[0].first_token_p99_ms == shown
+    assert total.first_token_p50.value is not None
+    if shown is None:
+        assert "n too small: 19" in total.first_token_p99.method
+
+
 async def test_cost_by_tenant_and_day(bench: Bench) -> None:
     bench.store(
         call(0, tenant="a", cost_nano_usd=5, input_tokens=1),

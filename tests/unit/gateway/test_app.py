@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import re
 import time
 from collections.abc import AsyncIterator, Callable
 
@@ -273,6 +274,19 @@ async def test_health_tells_live_ready_degraded_starting_draining_and_out_of_gra
     early = await gw.call("POST", "/v1/messages", MESSAGES)
     assert (early.status, early.json()["error"]["type"]) == (503, "overloaded_error")
     assert (await gw.call("GET", "/health/live")).status == 200
+
+
+async def test_what_never_became_a_call_is_counted_by_its_code(gw: Served) -> None:
+    before = gw.metrics.submitted.value
+    for _ in range(2):
+        await gw.call("GET", "/v1/nothing")
+    refused = (await gw.call("GET", "/health/live", x_long="y" * 40_000)).status
+    assert refused == 431, "the listener's own, before any route"
+    page = (await gw.call("GET", "/metrics", key=None)).body.decode()
+    counted = dict(re.findall(r'headway_refused_before_calls_total\{code="(\w+)"\} (\d+)', page))
+    assert counted["not_found"] == "2"
+    assert sum(map(int, counted.values())) == 3, counted
+    assert gw.metrics.submitted.value == before
 
 
 async def test_metrics_are_for_this_machine_only(gw: Served) -> None:

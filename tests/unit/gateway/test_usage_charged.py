@@ -67,6 +67,17 @@ async def test_a_reported_usage_is_priced_and_charged_as_it_is() -> None:
     assert drawn(b) == (15_000, 13)
 
 
+@pytest.mark.parametrize(("kept", "charged"), [(0, (15_000, 0)), (1, (0, 13))])
+async def test_a_call_is_charged_in_the_units_of_its_budgets_alone(kept: int, charged: tuple[int, int]) -> None:
+    b = bench(answer([whole()], JSON))
+    b.services.book.install(BUDGETS[kept : kept + 1])
+    await b.call(chat())
+    fact = b.facts.call()
+    assert (fact.charged_nano_usd, fact.charged_tokens) == charged
+    assert fact.lease_charges == (sum(charged),)
+    assert fact.cost_nano_usd == 15_000
+
+
 async def test_a_stream_cut_without_a_report_is_estimated_from_what_was_seen() -> None:
     b = bench(answer(chat_stream(["x" * 40, "y" * 40], usage=False), cut_after=3))
     await b.call(chat(stream=True, text="q" * 4_000))
