@@ -10,10 +10,19 @@ import msgspec
 from headway.config.addresses import EVERY_HOST, parse_listen
 from headway.config.decode import Report
 from headway.config.locate import Path
-from headway.config.model import Provider, Settings, Tenant
+from headway.config.model import Admission, Provider, Settings, Tenant
 from headway.config.presets import DIALECTS, PRESETS
 from headway.config.problems import did_you_mean, nearest, shown
-from headway.config.rules import BUDGET_USD_MAX, BUDGETS_USD, CLASSES, HEADERS_OWNED, REDACTIONS, UPSTREAM_CLIENTS
+from headway.config.rules import (
+    BUDGET_USD_MAX,
+    BUDGETS_USD,
+    CLASSES,
+    HEADERS_OWNED,
+    ON_OVERRUN,
+    POLICIES,
+    REDACTIONS,
+    UPSTREAM_CLIENTS,
+)
 from headway.config.secrets import is_reference, looks_secret
 from headway.kernel import limits
 
@@ -34,6 +43,8 @@ def check(settings: Settings, report: Report, warn: Report) -> None:
     _features(settings, report)
     for name, tenant in settings.tenants.items():
         _tenant(("tenants", name), tenant, settings, report)
+    for name in settings.classes:
+        _word(("classes", name), name, CLASSES, "class", "classes", report)
 
 
 def _names(settings: Settings, report: Report) -> None:
@@ -132,6 +143,8 @@ def _provider(path: Path, provider: Provider, report: Report, warn: Report) -> N
     _addresses(path, provider, report, warn)
     if not _REGION.fullmatch(provider.region):
         report((*path, "region"), f"{shown(provider.region)} is not a region's name", "letters, digits, dots and dashes")
+    if provider.admission is not None:
+        _admission((*path, "admission"), provider.admission, report)
     timeouts = provider.timeouts
     if timeouts.total_ms < max(timeouts.connect_ms, timeouts.first_byte_ms):
         report((*path, "timeouts"), "has a total_ms below connect_ms or first_byte_ms, which could then never apply", "")
@@ -231,11 +244,19 @@ def _target(path: Path, target: str, settings: Settings, report: Report) -> None
 
 
 def _tenant(path: Path, tenant: Tenant, settings: Settings, report: Report) -> None:
-    if tenant.klass not in CLASSES:
+    _word((*path, "class"), tenant.klass, CLASSES, "class", "classes", report)
+    _word((*path, "on_overrun"), tenant.on_overrun, ON_OVERRUN, "word", "words", report)
+    if tenant.on_overrun in ("demote", "pause"):
+        if tenant.budget_tokens_per_day is None:
+            report((*path, "on_overrun"), "needs budget_tokens_per_day, whose overrun it speaks of", "")
+        elif not any(provider.admission is not None for provider in settings.providers.values()):
+            fix = "add e.g. [providers.NAME.admission]"
+            report((*path, "on_overrun"), f"{shown(tenant.on_overrun)} needs a provider with an admission table", fix)
+    if tenant.cap_tokens is not None and tenant.cap_tokens < tenant.floor_tokens:
         report(
-            (*path, "class"),
-            f"{shown(tenant.klass)} is not a class{did_you_mean(tenant.klass, CLASSES)}",
-            "classes: " + ", ".join(CLASSES),
+            (*path, "cap_tokens"),
+            f"({tenant.cap_tokens}) lies under floor_tokens ({tenant.floor_tokens})",
+            "raise the cap or lower the floor",
         )
     for index, name in enumerate(tenant.features):
         if name not in settings.features:
@@ -246,6 +267,28 @@ def _tenant(path: Path, tenant: Tenant, settings: Settings, report: Report) -> N
         amount = getattr(tenant, key)
         if amount is not None and not _is_money(amount):
             report((*path, key), f"{shown(amount)} is not an amount of dollars", 'e.g. 400 or "0.25"')
+
+
+def _word(path: Path, word: str, known: tuple[str, ...], one: str, many: str, report: Report) -> None:
+    if word not in known:
+        report(path, f"{shown(word)} is not a {one}{did_you_mean(word, known)}", f"{many}: " + ", ".join(known))
+
+
+def _admission(path: Path, admission: Admission, report: Report) -> None:
+    _word((*path, "policy"), admission.policy, POLICIES, "policy", "policies", report)
+    pacing = admission.pacing
+    if pacing.piece_tokens_max < pacing.piece_tokens_min:
+        report(
+            (*path, "pacing", "piece_tokens_max"),
+            f"({pacing.piece_tokens_max}) lies under piece_tokens_min ({pacing.piece_tokens_min})",
+            "",
+        )
+    if admission.queued_per_tenant_max > admission.queued_max:
+        report(
+            (*path, "queued_per_tenant_max"),
+            f"({admission.queued_per_tenant_max}) lies over queued_max ({admission.queued_max}) and could never apply",
+            "",
+        )
 
 
 def _is_money(amount: float | str) -> bool:

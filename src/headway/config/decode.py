@@ -58,12 +58,21 @@ def _value(hint: Any, value: object, path: Path, report: Report) -> object:
     if origin is dict:
         return _table(get_args(hint)[1], value, path, report)
     choices = get_args(hint) if origin in (Union, UnionType) else (hint,)
+    if (table := table_in(hint)) is not None:
+        return _value(table, value, path, report)
     for choice in choices:
         if choice is float and isinstance(value, int) and not isinstance(value, bool):
             return float(value) if len(choices) == 1 else value
         if choice in _TYPE_NAMES and type(value) is choice:
             return value
     return _wrong(value, " or ".join(_TYPE_NAMES[choice] for choice in choices if choice in _TYPE_NAMES), path, report)
+
+
+def table_in(hint: Any) -> type[Any] | None:
+    """The struct of a table that may be left out (``Struct | None``); None for anything else."""
+    if get_origin(hint) not in (Union, UnionType):
+        return None
+    return next((choice for choice in get_args(hint) if isinstance(choice, type) and issubclass(choice, msgspec.Struct)), None)
 
 
 def _list(hint: Any, value: object, path: Path, report: Report) -> object:
@@ -96,7 +105,7 @@ def _in_range(cls: type[Any], field: str, value: object, path: Path, report: Rep
 
 def _general(path: Path) -> str:
     """``providers.openai.timeouts`` as ``providers.NAME.timeouts``."""
-    named = len(path) > 1 and path[0] in ("providers", "features", "tenants")
+    named = len(path) > 1 and path[0] in ("providers", "features", "tenants", "classes")
     return ".".join(("NAME" if named and index == 1 else str(part)) for index, part in enumerate(path))
 
 
@@ -117,6 +126,7 @@ def tables(cls: type[Any] = model.Settings, place: str = "") -> list[tuple[str, 
         hint, name = hints[field.name], f"{place}.{field.encode_name}".lstrip(".")
         if get_origin(hint) is dict:
             hint, name = get_args(hint)[1], f"{name}.NAME"
+        hint = table_in(hint) or hint
         if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
             found.extend(tables(hint, name))
     return found

@@ -96,11 +96,92 @@ class Timeouts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """The whole exchange."""
 
 
+class AdmissionCapacity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[providers.NAME.admission.capacity]``: what fits at once. What is not told is learnt from the engine or from rate-limit headers."""
+
+    hosted: bool | None = None
+    """Requests and tokens a minute are the scarce thing, not places on an engine. Unset: by preset."""
+    requests_max: int | None = None
+    """Requests at once; more wait here. Unset: 128 at engines of your own, 4,096 at hosted ones; an engine that tells its slots lowers it."""
+    tokens_max: int | None = None
+    """KV tokens of all in flight, prompt and expected output. Unset: what the engine tells, or no bound."""
+    requests_per_minute: int | None = None
+    """Hosted: unset is learnt from headers and from 429s; set, the lower of both holds."""
+    tokens_per_minute: int | None = None
+
+
+class AdmissionLong(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[providers.NAME.admission.long]``: the lane of long prompts, which are limited in sum."""
+
+    prompt_tokens_over: int = 2_048
+    """A prompt of more tokens than this, those in the cache aside, is long."""
+    requests_max: int = 1
+    """Long prompts that are read at once."""
+    engine_step_share: bool = False
+    """The engine itself limits long prompts (vLLM's long-prefill threshold) or has a pool for them: they are not paced here."""
+
+
+class AdmissionPacing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[providers.NAME.admission.pacing]``: long prompts go as a growing prefix, in pieces that let small requests in between."""
+
+    on: bool | None = None
+    """Unset: on for llama.cpp, vLLM and SGLang, which keep a prefix cache and cost nothing a piece; off elsewhere."""
+    stall_ms: float = 250.0
+    """What one piece may keep the engine."""
+    piece_tokens_min: int = 32
+    piece_tokens_max: int = 2_048
+    prefill_tokens_per_s: float = 0.0
+    """Assumed until it was measured; 0 begins with the smallest piece."""
+    delay_factor_max: float = 2.0
+    """So many times what it would take alone may a long prompt take; then it no longer waits for small requests."""
+
+
+class AdmissionRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[providers.NAME.admission.run]``: all calls of one run (x-headway-run) draw on one bucket."""
+
+    concurrency_max: int = 8
+    tokens_per_s: float | None = None
+    """Unset: no rate."""
+    burst_tokens: int = 20_000
+
+
+class Admission(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[providers.NAME.admission]``: how calls of all tenants share this provider. Without the table they go as they come."""
+
+    policy: str = "lanes"
+    """lanes, fair, fcfs or shortest."""
+    prompt_price: float = 1.0
+    """Virtual tokens of one prompt token that is not in the cache."""
+    output_price: float = 2.0
+    """Virtual tokens of one output token."""
+    priority: bool = False
+    """The engine was started with priority scheduling: each call carries its class's priority (vLLM lower first, SGLang higher first), and
+    long prompts are not paced."""
+    load_every_ms: int = 1_000
+    """How often the engine is asked for its load (/metrics, /slots), where it has such a page; 0 never."""
+    passes_max: int = 8
+    """A call that does not fit is passed so often; then smaller ones wait until it fits."""
+    passes_ms_max: float = 2_000.0
+    age_ms_max: float = 10_000.0
+    """After so long no other call of its tenant goes before it."""
+    queued_max: int = 10_000
+    """More calls are refused with 429 and Retry-After."""
+    queued_per_tenant_max: int = 2_000
+    wait_ms_max: float | None = None
+    """A call whose wait is forecast to be longer is refused at once. Unset: only its own deadline counts."""
+    refuse: bool = True
+    """False: no call is refused for its forecast."""
+    capacity: AdmissionCapacity = AdmissionCapacity()
+    long: AdmissionLong = AdmissionLong()
+    pacing: AdmissionPacing = AdmissionPacing()
+    run: AdmissionRun = AdmissionRun()
+
+
 class Provider(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[providers.NAME]``: somewhere models answer."""
 
     preset: str = "openai"
-    """openai, azure, anthropic, vllm, llama.cpp, ollama, openrouter, mistral, gemini or bedrock."""
+    """openai, azure, anthropic, vllm, sglang, llama.cpp, ollama, openrouter, mistral, gemini or bedrock."""
     base_url: str = ""
     """Overrides the preset's. With or without a trailing /v1 as the provider documents it."""
     base_urls: tuple[str, ...] = ()
@@ -128,6 +209,8 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """The most tokens that one image can cost here, for what a budget reserves. Without it: what the preset's provider says, else 16,384."""
     files_tenant: str = ""
     """The one tenant that may use this provider's file routes: its account knows no tenants."""
+    admission: Admission | None = None
+    """How calls share this provider; the table alone, even empty, turns it on."""
     price_as: str = ""
     """Provider id in the price table where it differs from the preset's; ``free`` for a model of your own."""
 
@@ -139,6 +222,13 @@ class Tenant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Share of what is scarce, relative to the other tenants'."""
     klass: str = msgspec.field(default="interactive", name="class")
     """interactive or batch."""
+    floor_tokens: int = 0
+    """Tokens in flight up to which this tenant goes before all that have theirs; 0 is none."""
+    cap_tokens: int | None = None
+    """Tokens in flight (prompt, and output at its price) that it never passes at one endpoint."""
+    on_overrun: str = "cut"
+    """Past budget_tokens_per_day: ``cut`` refuses with 429; at providers with an admission table, ``demote`` serves it when nobody else
+    waits, ``pause`` lets it wait until the day ends. Both count by gateway."""
     budget_usd_per_day: float | str | None = None
     """Dollars a day (UTC), a number or an exact text such as "0.25"; calls are refused with 429 at the cap."""
     budget_usd_per_month: float | str | None = None
@@ -173,6 +263,15 @@ class Feature(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     record: Record = Record()
 
 
+class ClassObjective(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[classes.NAME]``: what callers of a class (interactive, batch) may expect; the board tells when it is broken, and for whom."""
+
+    first_token_ms: float = 2_000.0
+    """Time from arrival to the first token."""
+    share: float = 0.95
+    """Part of the calls that must keep it."""
+
+
 class State(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[state]``: where both processes keep what must survive."""
 
@@ -189,5 +288,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     providers: dict[str, Provider] = {}
     features: dict[str, Feature] = {}
     tenants: dict[str, Tenant] = {}
+    classes: dict[str, ClassObjective] = {}
     open_access: bool = False
     """Calls without a key are let in as tenant ``default`` from loopback only; what ``make run`` uses."""

@@ -84,6 +84,13 @@ _ALL = (
         prices="free",
     ),
     Preset(
+        name="sglang",
+        base_url="http://127.0.0.1:30000",
+        key_needed=False,
+        port=30000,
+        prices="free",
+    ),
+    Preset(
         name="llama.cpp",
         base_url="http://127.0.0.1:8080",
         dialects=(CHAT, RESPONSES, MESSAGES),

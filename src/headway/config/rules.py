@@ -31,13 +31,40 @@ RANGES: Final = MappingProxyType(
         ("Timeouts", "first_byte_ms"): (1, DAY_MS),
         ("Timeouts", "idle_ms"): (1, DAY_MS),
         ("Timeouts", "total_ms"): (1, DAY_MS),
+        ("AdmissionCapacity", "requests_max"): (1, 1_000_000),
+        ("AdmissionCapacity", "tokens_max"): (1, 10**12),
+        ("AdmissionCapacity", "requests_per_minute"): (1, 10**9),
+        ("AdmissionCapacity", "tokens_per_minute"): (1, 10**12),
+        ("AdmissionLong", "prompt_tokens_over"): (0, 10**9),
+        ("AdmissionLong", "requests_max"): (1, 10_000),
+        ("AdmissionPacing", "stall_ms"): (5, 60_000),
+        ("AdmissionPacing", "piece_tokens_min"): (1, 1_000_000),
+        ("AdmissionPacing", "piece_tokens_max"): (1, 1_000_000),
+        ("AdmissionPacing", "prefill_tokens_per_s"): (0, 10**9),
+        ("AdmissionPacing", "delay_factor_max"): (1, 1_000),
+        ("AdmissionRun", "concurrency_max"): (1, 1_000_000),
+        ("AdmissionRun", "tokens_per_s"): (0.001, 10**9),
+        ("AdmissionRun", "burst_tokens"): (1, 10**9),
+        ("Admission", "prompt_price"): (0.001, 1_000),
+        ("Admission", "output_price"): (0.001, 1_000),
+        ("Admission", "load_every_ms"): (0, DAY_MS),
+        ("Admission", "passes_max"): (0, 1_000_000),
+        ("Admission", "passes_ms_max"): (0, DAY_MS),
+        ("Admission", "age_ms_max"): (0, DAY_MS),
+        ("Admission", "queued_max"): (1, 1_000_000),
+        ("Admission", "queued_per_tenant_max"): (1, 1_000_000),
+        ("Admission", "wait_ms_max"): (1, DAY_MS),
         ("Provider", "retries_max"): (0, limits.RETRIES_PER_CALL_MAX),
         ("Provider", "slots"): (0, limits.ENGINE_SLOTS_MAX),
         ("Provider", "image_tokens_max"): (1, 10_000_000),
         ("Tenant", "weight"): (0.001, 1_000_000),
+        ("Tenant", "floor_tokens"): (0, 10**12),
+        ("Tenant", "cap_tokens"): (1, 10**12),
         ("Tenant", "budget_tokens_per_day"): (0, 10**15),
         ("Tenant", "budget_tokens_per_month"): (0, 10**15),
         ("Record", "keep_days"): (1, 36_500),
+        ("ClassObjective", "first_token_ms"): (1, DAY_MS),
+        ("ClassObjective", "share"): (0.01, 0.9999),
         ("Feature", "deadline_ms"): (1, DAY_MS),
         ("Feature", "max_output_tokens"): (1, 10_000_000),
     }
@@ -45,6 +72,9 @@ RANGES: Final = MappingProxyType(
 """(table, field) to the lowest and highest allowed value, both allowed. A test holds that no number is without a range."""
 
 CLASSES: Final = ("interactive", "batch")
+POLICIES: Final = ("lanes", "fair", "fcfs", "shortest")
+"""The names of ``headway.calls.admission.model.POLICIES``, which this layer may not import; a test holds them equal."""
+ON_OVERRUN: Final = ("cut", "demote", "pause")
 UPSTREAM_CLIENTS: Final = ("headway", "aiohttp")
 REDACTIONS: Final = ("email", "card", "phone", "key")
 BUDGETS_USD: Final = ("budget_usd_per_day", "budget_usd_per_month")

@@ -46,13 +46,13 @@ class Step(NamedTuple):
 
 
 def specs(tenants: Mapping[str, Tenant]) -> tuple[BudgetSpec, ...]:
-    """The budgets that the settings state, by tenant."""
+    """The budgets that the settings state, by tenant. One whose overrun demotes or pauses refuses nothing: admission keeps it, by gateway."""
     found: list[BudgetSpec] = []
     for name, tenant in sorted(tenants.items()):
         stated = (
             (BudgetUnit.NANO_USD, DAY, _nano(tenant.budget_usd_per_day)),
             (BudgetUnit.NANO_USD, MONTH, _nano(tenant.budget_usd_per_month)),
-            (BudgetUnit.TOKENS, DAY, tenant.budget_tokens_per_day),
+            (BudgetUnit.TOKENS, DAY, tenant.budget_tokens_per_day if tenant.on_overrun == "cut" else None),
             (BudgetUnit.TOKENS, MONTH, tenant.budget_tokens_per_month),
         )
         found.extend(
