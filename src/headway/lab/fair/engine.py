@@ -90,9 +90,9 @@ class BatchEngine:
         """KV tokens of the batch."""
         return self._base_sum + len(self._places) * (self.steps + 1)
 
-    def produced(self) -> list[tuple[int, int]]:
-        """(number, output tokens so far) of all that run."""
-        return [(place.number, place.base - place.asked.prompt + self.steps + 1) for place in self._places]
+    def produced(self) -> list[tuple[Asked, int]]:
+        """All that run, with their output tokens so far."""
+        return [(place.asked, place.base - place.asked.prompt + self.steps + 1) for place in self._places]
 
     def step(self, now: int) -> Step | None:
         """A prefill or a decode from ``now``. None: there is nothing to do."""

@@ -1,8 +1,7 @@
-"""One workload replayed: exact arrivals, prompts and answers of the measured run, the product's own scheduler, the engine of that run.
+"""One workload replayed: exact arrivals, prompts and answers of the measured run, on the engine of that run, in a policy's order.
 
 The scheduler stands where VTC stood, in the engine's waiting queue: it is asked whenever the engine makes a batch, so that room is the engine's
-business and order is the scheduler's. Nothing of it is set for the occasion but the policy's name: prices 1 and 2 are the product's
-defaults and VTC's.
+business and order is the scheduler's.
 """
 
 from collections.abc import Callable
@@ -11,19 +10,17 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from headway.calls.admission.model import EndpointAdmission
-from headway.calls.admission.scheduler import Refused, Scheduler, Used
-from headway.calls.conversation import DialectName
-from headway.calls.model import Arrived
-from headway.kernel.instants import NS_PER_S, MonoNs
-from headway.lab.fair.engine import DECODES_BETWEEN, Asked, BatchEngine
+from headway.kernel.instants import NS_PER_S
+from headway.lab.fair.engine import DECODES_BETWEEN, Asked, BatchEngine, Step
 from headway.lab.fair.measured import Floats, Run
+from headway.lab.fair.orders import order_named
 from headway.lab.fair.steptime import BatchStepTime
 
 SEND_DELAY_MS: Final = 20.0
 """Jitter of a client's sending: its event loop had hundreds of streams to read."""
 PACE_SIGMA: Final = 0.003
 """Jitter of one step's time, relative."""
+PACES: Final = 4_096
 
 
 class Jitter(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,9 +29,10 @@ class Jitter(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
     number: int
 
-    def paces(self, count: int = 4_096) -> Floats:
+    def paces(self) -> list[float]:
+        """Factors of step times, to be used over and over."""
         rng = np.random.default_rng([self.seed, self.number, 1])
-        return np.exp(rng.normal(0.0, PACE_SIGMA, count))
+        return [float(value) for value in np.exp(rng.normal(0.0, PACE_SIGMA, PACES))]
 
     def delays_ns(self, count: int) -> list[int]:
         rng = np.random.default_rng([self.seed, self.number, 2])
@@ -47,114 +45,93 @@ class Replayed(msgspec.Struct, frozen=True, kw_only=True):
     policy: str
     first_s: Floats
     end_s: Floats
-    ttft_s: Floats
     decode_steps: int
     prefills: int
 
 
 def replay(run: Run, time: BatchStepTime, policy: str, jitter: Jitter | None = None) -> Replayed:
-    """Without jitter the same to the nanosecond each time."""
+    """Without jitter the same to the nanosecond each time. ``policy`` is the product's, or ``orders.PUBLISHED``."""
     return _Replay(run, time, policy, jitter).whole()
 
 
 class _Replay:
     def __init__(self, run: Run, time: BatchStepTime, policy: str, jitter: Jitter | None) -> None:
-        self.run, self.policy = run, policy
-        self.scheduler = Scheduler(EndpointAdmission(policy=policy))
-        self.engine = BatchEngine(time, self._next, _typical(run), pace=None if jitter is None else _cycle(jitter.paces()))
-        self.asks = _asks(run, jitter)
-        self.coming = 0
-        self.told: dict[int, int] = {}
-        self.first = np.zeros(len(run))
-        self.end = np.zeros(len(run))
+        self._policy = policy
+        self._order = order_named(policy)
+        self._engine = BatchEngine(time, self._next, _typical(run), pace=None if jitter is None else _around(jitter.paces()))
+        self._asked = _asked(run, jitter)
+        self._coming = sorted(self._asked, key=lambda asked: (asked.at, asked.number), reverse=True)
+        self._waiting = 0
+        self._told: dict[int, int] = {}
+        self._first = np.zeros(len(run))
+        self._end = np.zeros(len(run))
 
     def whole(self) -> Replayed:
         now = 0
         while True:
             self._arrivals(now)
-            step = self.engine.step(now)
+            step = self._engine.step(now)
             if step is None:
-                if self.coming == len(self.asks):
+                if not self._coming:
                     break
-                now = self.asks[self.coming].at
+                now = self._coming[-1].at
                 continue
             now = step.ended_at
             self._arrivals(now)
-            for asked in step.first:
-                self.first[asked.number] = now / NS_PER_S
-                self.scheduler.read(str(asked.number), MonoNs(now))
-                self._produced(asked.number, 1, now)
-            for asked in step.finished:
-                self._finished(asked, now)
-            if self.engine.steps % DECODES_BETWEEN == 0:
-                self._tell(now)
+            self._came(step)
         return Replayed(
-            policy=self.policy,
-            first_s=self.first,
-            end_s=self.end,
-            ttft_s=self.first - self.run.arrival_s,
-            decode_steps=self.engine.steps,
-            prefills=self.engine.prefills,
+            policy=self._policy,
+            first_s=self._first,
+            end_s=self._end,
+            decode_steps=self._engine.steps,
+            prefills=self._engine.prefills,
         )
 
     def _arrivals(self, now: int) -> None:
-        while self.coming < len(self.asks) and self.asks[self.coming].at <= now:
-            asked = self.asks[self.coming]
-            self.coming += 1
-            answer = self.scheduler.arrive(_arrived(asked), MonoNs(asked.at))
-            if answer is None or isinstance(answer, Refused):
-                raise RuntimeError(
-                    f"request {asked.number} of {self.run.name} was refused at {asked.at / NS_PER_S:.1f} s: {answer}"
-                )
+        coming = self._coming
+        while coming and coming[-1].at <= now:
+            self._order.arrive(coming.pop())
+            self._waiting += 1
 
     def _next(self, now: int) -> Asked | None:
-        if not self.scheduler.queued:
+        if not self._waiting:
             return None
         self._tell(now)
-        call = self.scheduler.pick(MonoNs(now))
-        return None if call is None else self._by_number[int(call.id)]
+        number = self._order.next(now)
+        if number is None:
+            return None
+        self._waiting -= 1
+        return self._asked[number]
 
-    @property
-    def _by_number(self) -> list[Asked]:
-        return self.asks
+    def _came(self, step: Step) -> None:
+        now = step.ended_at
+        for asked in step.first:
+            self._first[asked.number] = now / NS_PER_S
+            self._told[asked.number] = 0
+            self._order.read(asked, now)
+            self._produced(asked, 1, now)
+        for asked in step.finished:
+            self._produced(asked, asked.output, now)
+            del self._told[asked.number]
+            self._end[asked.number] = now / NS_PER_S
+            self._order.finished(asked, now)
+        if self._engine.steps % DECODES_BETWEEN == 0:
+            self._tell(now)
 
     def _tell(self, now: int) -> None:
-        """How far answers have come, since it is paid for as it comes."""
-        for number, tokens in self.engine.produced():
-            self._produced(number, tokens, now)
+        """How far answers have come, since it is paid for as it comes. Told before each pick, and now and then: not with each token."""
+        for asked, tokens in self._engine.produced():
+            self._produced(asked, tokens, now)
 
-    def _produced(self, number: int, tokens: int, now: int) -> None:
-        new = tokens - self.told.get(number, 0)
+    def _produced(self, asked: Asked, tokens: int, now: int) -> None:
+        new = tokens - self._told[asked.number]
         if new > 0:
-            self.told[number] = tokens
-            self.scheduler.produced(str(number), new, MonoNs(now))
-
-    def _finished(self, asked: Asked, now: int) -> None:
-        self._produced(asked.number, asked.output, now)
-        del self.told[asked.number]
-        self.end[asked.number] = now / NS_PER_S
-        used = Used(input_tokens=asked.prompt, output_tokens=asked.output, cached_tokens=0)
-        self.scheduler.close(str(asked.number), MonoNs(now), used)
+            self._told[asked.number] = tokens
+            self._order.produced(asked, new, now)
 
 
-def _arrived(asked: Asked) -> Arrived:
-    """The runs' clients named the length of each answer as max_tokens."""
-    return Arrived(
-        call=str(asked.number),
-        endpoint="a10g",
-        tenant=str(asked.client),
-        klass="interactive",
-        feature="",
-        dialect=DialectName.OPENAI_CHAT,
-        prompt_tokens_estimate=asked.prompt,
-        prompt_tokens_error=0.0,
-        output_tokens_max=asked.output,
-        deadline_remaining_ms=None,
-        stream=True,
-    )
-
-
-def _asks(run: Run, jitter: Jitter | None) -> list[Asked]:
+def _asked(run: Run, jitter: Jitter | None) -> list[Asked]:
+    """By number."""
     delays = [0] * len(run) if jitter is None else jitter.delays_ns(len(run))
     return [
         Asked(number, int(client), round(at * NS_PER_S) + delay, int(prompt), int(output))
@@ -168,13 +145,12 @@ def _typical(run: Run) -> tuple[int, int]:
     return int(np.median(run.prompt)), int(np.median(run.output))
 
 
-def _cycle(values: Floats) -> Callable[[], float]:
+def _around(values: list[float]) -> Callable[[], float]:
     at = -1
-    listed = [float(value) for value in values]
 
     def following() -> float:
         nonlocal at
-        at = (at + 1) % len(listed)
-        return listed[at]
+        at = (at + 1) % len(values)
+        return values[at]
 
     return following
