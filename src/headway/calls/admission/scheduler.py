@@ -129,7 +129,7 @@ class Scheduler:
     def read(self, call_id: str, now: MonoNs) -> bool:
         """The prompt has been read (its first token is here). True the first time."""
         call = self.calls.get(call_id)
-        if call is None or call.first_at or call.state is not State.RUNNING:
+        if call is None or call.first_at is not None or call.state is not State.RUNNING:
             return False
         call.first_at = now
         self._was_read(call)
@@ -419,7 +419,7 @@ class Scheduler:
         if answered and output is not None:
             self.outputs.saw(call.tenant.name, call.feature, call.band, output)
         if prompt is None:
-            prompt = call.prompt_tokens if answered or call.head_ok or call.first_at or call.produced else 0
+            prompt = call.prompt_tokens if answered or call.head_ok or call.first_at is not None or call.produced else 0
         if output is None:
             output = max(call.out_tokens, call.produced) if answered else call.produced
         return self.settings.prompt_price * max(0, prompt - cached) + self.settings.output_price * output
@@ -430,7 +430,7 @@ class Scheduler:
         tenant.outstanding = max(0.0, tenant.outstanding - call.outstanding) if tenant.running else 0.0
         room.requests -= 1
         room.tokens = room.tokens - call.need_tokens if room.requests else 0
-        if not call.first_at:
+        if call.first_at is None:
             self._was_read(call)
         if run is not None:
             run.running -= 1
@@ -453,7 +453,7 @@ class Scheduler:
         if run is not None:
             self._reopen(run, now)
         self.forecast.rate.sent(0.0, now, waiting=self.queued > 0)
-        if call.began_at:
+        if call.began_at is not None:
             self.forecast.rate.ended(call.cost, ms_between(call.began_at, now))
 
     def _run(self, tenant: Tenant, run_id: str, now: MonoNs) -> Run:

@@ -137,4 +137,6 @@ class Call:
         self.deadline_at: MonoNs | None = None
         self.forecast_ms = 0.0
         """What was forecast of its wait, before correction; 0 where nothing was."""
-        self.began_at = self.first_at = MonoNs(0)
+        self.began_at: MonoNs | None = None
+        self.first_at: MonoNs | None = None
+        """When its prompt had been read."""
