@@ -224,7 +224,7 @@ class LinkServer:
             heartbeat_wall_ms=self._now(),
             in_flight=beat.in_flight,
             degraded=beat.degraded,
-            metrics=beat.metrics,
+            **({"metrics": beat.metrics} if beat.metrics else {}),
         )
 
     def _note(self, gateway: str, **changed: object) -> None:

@@ -6,6 +6,7 @@ lost (the live feed) is dropped and counted when the queue is full; what may not
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import ssl
 from collections.abc import Awaitable, Callable
@@ -53,6 +54,11 @@ from headway.link.messages import (
 log = logging.getLogger(__name__)
 RECONNECT_MS_FIRST = 50
 HEARTBEAT_S = 1.0
+BEATS_A_METRICS_PAGE = 5
+"""The page is made and sent with every so manieth heartbeat: nobody scrapes more often, and it costs more than the beat."""
+FRAMES_A_WRITE = 64
+FEED_GATHERED_S = 0.05
+"""The live feed waits so long for company, so that many calls cost one write and wake control once."""
 REPORT_S = 0.25
 """How often spending is reported, so that control can show and reconcile it."""
 RENEW_S = LEASE_TTL_S / 4
@@ -101,6 +107,7 @@ class ControlLink:
         """Control could not be reached when it was last tried."""
         self._second = self._shown = 0
         self._admission_shown = False
+        self._gathering: asyncio.TimerHandle | None = None
 
     # --- Feed
 
@@ -275,12 +282,9 @@ class ControlLink:
                 async with asyncio.timeout(HEARTBEAT_S):
                     await self._wake.wait()
             self._wake.clear()
-            sent = 0
-            while (message := self._outbox.pop()) is not None:
-                writer.write(frames.encode(message))
-                sent += 1
-                if not sent % 64:
-                    await _drained(writer)
+            while waiting := self._outbox.pop_some(FRAMES_A_WRITE):
+                writer.write(b"".join([frames.encode(message) for message in waiting]))
+                await _drained(writer)
             await self._send_segments(writer)
             await _drained(writer)
 
@@ -298,13 +302,13 @@ class ControlLink:
                 await _drained(writer)
 
     async def _beat(self) -> None:
-        while True:
+        for beat in itertools.count():
             self._outbox.beat(
                 Heartbeat(
                     at_wall_ms=wall_ms(),
                     in_flight=len(self._services.in_flight),
                     degraded=self._state.degraded(),
-                    metrics=self._state.render_metrics(),
+                    metrics="" if beat % BEATS_A_METRICS_PAGE else self._state.render_metrics(),
                 )
             )
             self._see_admission()
@@ -351,8 +355,13 @@ class ControlLink:
         if not self._outbox.feed(message):
             self._services.metrics.feed_shed.inc()
             return False
-        self._wake.set()
+        if self._gathering is None:
+            self._gathering = asyncio.get_running_loop().call_later(FEED_GATHERED_S, self._gathered)
         return True
+
+    def _gathered(self) -> None:
+        self._gathering = None
+        self._wake.set()
 
 
 def shortened(view: EndpointView) -> EndpointView:

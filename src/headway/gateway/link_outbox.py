@@ -72,6 +72,13 @@ class Outbox:
             return seen
         return self._feed.popleft() if self._feed else None
 
+    def pop_some(self, most: int) -> list[Up]:
+        """The next ``most`` to send, in order."""
+        some: list[Up] = []
+        while len(some) < most and (message := self.pop()) is not None:
+            some.append(message)
+        return some
+
     def link_lost(self) -> None:
         """What was sent last may never have been read."""
         self._returns = dict(self._said) | self._returns

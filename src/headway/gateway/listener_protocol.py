@@ -35,11 +35,21 @@ from headway.gateway.listener_state import ListenerState
 from headway.kernel.limits import BODY_RATE_GRACE_MS, LINGER_BYTES_MAX, LINGER_MS, PIPELINED_BYTES_MAX
 
 if TYPE_CHECKING:
+    from uvicorn._types import ASGI3Application
+
     from headway.gateway.listener import ListenerConfig
 
 _NEVER = float("inf")
 _DISAGREEMENT = Refusal(400, "framing_disagreement", "the request can be read in two ways")
 _TOO_MANY = "this gateway holds as many connections as it may ([gateway.limits] {}); try again later"
+
+
+async def _run(cycle: Cycle, app: "ASGI3Application", tasks: "set[asyncio.Task[None]]") -> None:
+    """The application on one request. It leaves the set itself: a callback would be one more turn of the loop a request."""
+    try:
+        await cycle.run_asgi(app)
+    finally:
+        tasks.discard(cast("asyncio.Task[None]", cycle.task))
 
 
 class Reading(Enum):
@@ -90,6 +100,8 @@ class GuardedHttp(HttpToolsProtocol):
         self._body_since = 0.0
         self._write_paused_at = 0.0
         self._closing_at = 0.0
+        self._message_event = asyncio.Event()
+        """One for all requests of the connection, which come one after the other."""
 
     def _new_parser(self) -> None:
         self.parser = httptools.HttpRequestParser(self)  # strict: no leniency of llhttp is ever set
@@ -314,6 +326,7 @@ class GuardedHttp(HttpToolsProtocol):
         scope["query_string"] = query
         if line.http_10:
             scope["http_version"] = "1.0"
+        self._message_event.clear()
         self.cycle = (Cycle10 if line.http_10 else Cycle)(
             scope=scope,
             transport=self.transport,
@@ -322,7 +335,7 @@ class GuardedHttp(HttpToolsProtocol):
             access_logger=self.access_logger,
             access_log=False,
             default_headers=self.server_state.default_headers,
-            message_event=asyncio.Event(),
+            message_event=self._message_event,
             expect_100_continue=framing.expects_continue,
             keep_alive=self._keeps_alive and not line.http_10 and not self.shared.draining,
             on_response=self.on_response_complete,
@@ -333,9 +346,8 @@ class GuardedHttp(HttpToolsProtocol):
             self.cycle.more_body = False
             self.cycle.message_event.set()
         self.shared.counters.requests_total += 1
-        task = self.loop.create_task(self.cycle.run_asgi(self.app))
+        task = self.loop.create_task(_run(self.cycle, self.app, self.tasks))
         self.cycle.task = task
-        task.add_done_callback(self.tasks.discard)
         self.tasks.add(task)
 
     def on_response_complete(self) -> None:

@@ -153,8 +153,10 @@ class Pipeline:
 
     async def reserve(self, flow: Flow) -> None:
         """Reserve the most this call can cost in every budget that covers it, waiting a little for a block where one is on its way."""
+        if not flow.live.scopes or flow.free:
+            return
         scopes = tuple(s for s in flow.caller.scopes if s in flow.live.scopes)
-        if not scopes or flow.free:
+        if not scopes:
             return
         await reserve(self.services, flow, scopes)
 

@@ -152,7 +152,7 @@ def _call_fact(
         prompt_ref=caller.prompt_ref,
         prefix_hashes=flow.prefix_hashes,
         dialect=flow.dialect.name,
-        path=_FILE_ID.sub("{id}", inbound.path),
+        path=_FILE_ID.sub("{id}", inbound.path) if inbound.path.startswith("/v1/files/") else inbound.path,
         wire=flow.wire,
         stream=scan.stream if scan is not None else False,
         requested=scan.model[:NAME_CHARS_MAX] if scan is not None else "",

@@ -131,7 +131,7 @@ class AdmissionSeen(msgspec.Struct, frozen=True, kw_only=True, tag="admission_se
 
 
 class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, tag="heartbeat", tag_field="m"):
-    """Every second. ``metrics`` is the gateway's Prometheus text, which control shows and serves too."""
+    """Every second. ``metrics`` is the gateway's Prometheus text, which control shows and serves too; empty: as it was said last."""
 
     at_wall_ms: int
     in_flight: int
