@@ -15,6 +15,7 @@ from headway.gateway.engine_hints import with_engine_hints
 from headway.gateway.flow import Flow, PassedError, Track
 from headway.gateway.heads import Told, read_head, retry_after_ms, upstream_headers
 from headway.gateway.live import Endpoint, Target
+from headway.gateway.opening import Opening
 from headway.gateway.relay import PassRelay, Relay, TranslateRelay, deltas_of, failure_in
 from headway.gateway.reserving import output_tokens_cap
 from headway.gateway.services import Services
@@ -293,6 +294,7 @@ async def _relay_stream(services: Services, flow: Flow, track: Track, exchange: 
     seen, feed, endpoint = relay.seen, relay.feed, track.target.endpoint
     secrets = endpoint.secrets
     watched = (services.desk.wants_chunks and not flow.parent) or flow.recorded_answer is not None
+    opening = Opening(flow, seen) if flow.onward else None
     error: CallError | None = None
     try:
         async for data in exchange.chunks():
@@ -303,6 +305,8 @@ async def _relay_stream(services: Services, flow: Flow, track: Track, exchange: 
                     break
                 # Within one dialect the provider's own words end the stream: ours would say less.
                 flow.error_told = True
+                if opening is not None:
+                    out = await opening.rest() + out
                 await say(flow, endpoint.without_secrets(out))
                 continue
             if out:
@@ -315,18 +319,27 @@ async def _relay_stream(services: Services, flow: Flow, track: Track, exchange: 
                     track.first_token = now
                 if watched:
                     _tell_chunk(services, flow, relay, out)
+                if opening is not None:
+                    out = await opening.passes(out)
+                    if not opening.over:
+                        continue
+                    opening = None
                 await say(flow, out)
         tail = b"" if error else endpoint.without_secrets(relay.finish())
         if error is None and seen.failed:
             error = _said(track, seen)
         if error is None and not seen.ended and seen.stop is None:
             error = UpstreamFailed("the provider closed the stream before its end", code="upstream_cut")
+        if error is None and opening is not None:
+            tail = await opening.rest() + tail
     except UpstreamError as broken:
         tail, error = b"", error or upstream_call_error(flow, broken)
     finally:
         _note_seen(flow, track, seen)  # whoever ends it: what was seen is what is charged
         if seen.started:
             track.last_token = mono_ns()
+        if opening is not None:
+            await opening.close()
     if error is not None:
         return _broke_off(flow, track, error)
     await _finish(services, flow, tail)

@@ -129,6 +129,8 @@ class Flow:
     prefix_hashes: tuple[int, ...] = ()
     tracks: list[Track] = field(default_factory=list)
     tried: Tried | None = None
+    onward: bool = False
+    """Another target could still take the call if this attempt fails before its first token."""
     passed_error: PassedError | None = None
     error: CallError | None = None
     error_told: bool = False

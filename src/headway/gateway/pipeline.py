@@ -182,6 +182,7 @@ class Pipeline:
                     step = next(plan)
                     continue
                 assert type(step) is Attempt
+                flow.onward = step.target + 1 < len(targets)
                 flow.tried = await try_once(self.services, flow, targets[step.target], step.number)
                 step = plan.send((flow.tried, mono_ns()))
         except StopIteration as done:

@@ -45,6 +45,8 @@ SUBCALLS_PER_CALL_MAX = 1_024
 PIECES_PER_CALL_MAX = 1_000
 """Pieces of one paced prompt: longer prompts get larger pieces, so that the last one still falls within it."""
 HOLD_BYTES_MAX = 1 * 1024 * 1024
+OPENING_HOLD_MS = 1_000
+"""The beginning of a stream, before its first token, is kept back so long while another target could still take the call; then it goes out."""
 HEADER_VALUE_CHARS_MAX = 200
 TOKEN_TIMES_MAX = 16_384
 PREFIX_HASHES_MAX = 64
