@@ -4,6 +4,7 @@ import click
 
 from headway.cli.common import emit, json_option
 from headway.cli.lab_engine import engine
+from headway.cli.lab_fair import fair
 from headway.cli.lab_replay import replay
 from headway.cli.trouble import MISSING, UNUSABLE, Trouble
 
@@ -16,6 +17,7 @@ def command() -> None:
 
 
 command.add_command(engine)
+command.add_command(fair)
 command.add_command(replay)
 
 
