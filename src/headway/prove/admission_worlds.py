@@ -10,6 +10,7 @@ from headway.calls.admission.model import Capacity, EndpointAdmission
 from headway.calls.admission.objectives import Part, masking, objective_of
 from headway.calls.admission.policy import AdmissionPolicy
 from headway.lab.engine.engine import ContinuousEngine
+from headway.lab.engine.model import StepTime
 from headway.lab.worlds import arms
 from headway.lab.worlds.arms import ENDPOINT, Arm
 from headway.lab.worlds.driver import Outcomes, drive
@@ -24,7 +25,7 @@ from headway.lab.worlds.stalls import Stalls
 Sample = dict[str, float]
 
 FLAGS: Final = (64, 128, 256, 512)
-STALLS_MS: Final = (50.0, 100.0, 500.0, 1_000.0)
+STALLS_MS: Final = (50.0, 100.0, 150.0, 500.0)
 WAIT_MS_MAX: Final = 20_000.0
 
 
@@ -32,19 +33,20 @@ def giants(seed: int, traces: Path) -> Sample:
     """Every arm of no_giant, one_giant and five_giants."""
     sample: Sample = {}
     quiet = WORLDS["no_giant"]
-    alone = _drive(quiet, arms.fifo(), seed, traces)[0]
+    time = pro6000_8b(traces)
+    alone = _drive(quiet, arms.fifo(), seed, time)[0]
     for name, world in WORLDS.items():
         judged = [m for m in alone.made if world.judged(m.ask)]
         sample[f"{name}.alone.small_ttft_p99"] = spread(_ttft(judged)).p99
         sample[f"{name}.alone.small_ttft_p95"] = spread(_ttft(judged)).p95
     for arm in (arms.fifo(), arms.headway(), arms.headway_flag()):
-        outcomes = alone if arm.name == "fifo" else _drive(quiet, arm, seed, traces)[0]
+        outcomes = alone if arm.name == "fifo" else _drive(quiet, arm, seed, time)[0]
         sample |= _numbers("no_giant", quiet, arm.name, outcomes)
         if arm.name == "headway":
             sample["control_alarms"] = alarms(outcomes)
     for name in ("one_giant", "five_giants"):
         for arm in _arms_of(name):
-            outcomes, stalls = _drive(WORLDS[name], arm, seed, traces)
+            outcomes, stalls = _drive(WORLDS[name], arm, seed, time)
             sample |= _numbers(name, WORLDS[name], arm.name, outcomes)
             sample[f"{name}.{arm.name}.small_stalled_by_giant"] = stalls.stall_ms.get((SMALL, GIANT), 0.0)
     return sample
@@ -60,8 +62,8 @@ def _arms_of(world: str) -> list[Arm]:
     return main + [arms.headway(stall_ms=stall) for stall in STALLS_MS]
 
 
-def _drive(world: GiantsWorld, arm: Arm, seed: int, traces: Path) -> tuple[Outcomes, Stalls]:
-    engine = ContinuousEngine(arm.engine, pro6000_8b(traces), token_events=True)
+def _drive(world: GiantsWorld, arm: Arm, seed: int, time: StepTime) -> tuple[Outcomes, Stalls]:
+    engine = ContinuousEngine(arm.engine, time, token_events=True)
     asks = world.asks(seed)
     stalls = Stalls(engine, {ask.call: ask.band for ask in asks}.__getitem__)
     return drive(asks, engine, arm.policy(), endpoint=ENDPOINT, watcher=stalls), stalls

@@ -1,12 +1,14 @@
 """How every proof is told: a table with the wanted bounds, JSON, and what the command's exit status says."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from headway.kernel.figure import Figure, Proof
-from headway.prove.checked import Checked, table
+
+HEAD: Final = ("figure", "value", "low to high", "bound", "n", "")
+NOT_MEASURED: Final = Figure(value=None, unit="", n=0, method="not measured")
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,27 +37,23 @@ class NotMeasurable(Exception):
 
 def failing(proof: Proof, wanted: Mapping[str, Wanted]) -> list[str]:
     """Names of figures that do not keep their bound, and of those that are wanted and absent."""
-    return [name for name, bound in wanted.items() if name not in proof.figures or not bound.holds(proof.figures[name].value)]
-
-
-def rows(proof: Proof, wanted: Mapping[str, Wanted]) -> list[Checked]:
-    """Figures with bounds first, in the order of the bounds; then all others. One that is wanted and absent says so."""
-    told: list[Checked] = []
-    for name, bound in wanted.items():
-        figure = proof.figures.get(name) or Figure(value=None, unit="", n=0, method="not measured")
-        told.append(Checked(name=name, figure=figure, bound=bound.text, holds=bound.holds(figure.value)))
-    told += [Checked(name=n, figure=f, bound="given", holds=True) for n, f in proof.figures.items() if n not in wanted]
-    return told
+    return [name for name, bound in wanted.items() if not bound.holds(proof.figures.get(name, NOT_MEASURED).value)]
 
 
 def as_table(proof: Proof, wanted: Mapping[str, Wanted]) -> str:
-    lines = [f"{proof.pillar} on engine {proof.engine}, seed {proof.seed}", "", table(rows(proof, wanted)), ""]
-    lines.append(f"alarms in the quiet control: {proof.control_alarms}")
+    """Figures with bounds first, in the order of the bounds; then all others. One that is wanted and absent says so."""
+    rows = [HEAD]
+    for name, bound in wanted.items():
+        figure = proof.figures.get(name, NOT_MEASURED)
+        rows.append((*_cells(name, figure), bound.text, str(figure.n), "holds" if bound.holds(figure.value) else "FAILS"))
+    rows += [(*_cells(name, figure), "", str(figure.n), "") for name, figure in proof.figures.items() if name not in wanted]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(HEAD))]
+    lines = [f"{proof.pillar} on engine {proof.engine}, seed {proof.seed}", ""]
+    lines += ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines += ["", f"alarms in the quiet control: {proof.control_alarms}"]
     for name in failing(proof, wanted):
-        figure = proof.figures.get(name)
-        lines.append(f"does not hold: {name}: {figure.method if figure else 'not measured'}")
-    lines.append(f"took {proof.took_s:.0f} s")
-    return "\n".join(lines)
+        lines.append(f"does not hold: {name}: {proof.figures.get(name, NOT_MEASURED).method}")
+    return "\n".join([*lines, f"took {proof.took_s:.0f} s"])
 
 
 def as_json(proof: Proof) -> dict[str, Any]:
@@ -68,3 +66,14 @@ def as_json(proof: Proof) -> dict[str, Any]:
 def exit_code(proof: Proof, wanted: Mapping[str, Wanted]) -> int:
     """0 when all bounds hold and the quiet control was quiet, else 1."""
     return 1 if failing(proof, wanted) or proof.control_alarms else 0
+
+
+def _cells(name: str, figure: Figure) -> tuple[str, str, str]:
+    if figure.value is None:
+        return name, "not measured" if figure.n == 0 else "cannot tell", ""
+    spread = "" if figure.low is None or figure.high is None else f"{_short(figure.low)} to {_short(figure.high)}"
+    return name, f"{_short(figure.value)} {figure.unit}".rstrip(), spread
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1_000 else f"{value:.4g}"
