@@ -36,7 +36,7 @@ class Fair(HeapOrder):
         return group is not None and group.entry is not None
 
     def least(self, now: MonoNs) -> float:
-        found = [self.standing.read(group.tenant) for group in self.nearest(now)]
+        found = [self.standing.level(group.tenant) for group in self.nearest(now)]
         return min(found) if found else super().least(now)
 
     def nearest(self, now: MonoNs) -> list[Group]:

@@ -136,7 +136,7 @@ class Lanes(Fair):
         if group.turn != self._opened:
             group.turn = self._opened
             if not super().takes_part(tenant):  # it could not be served while the lane was taken: that banks nothing
-                self.standing.lift(tenant, theirs[0])
+                self.standing.lift(tenant, self.standing.level(short[0].tenant))
         if group.rank is not short[0].rank:
             return group.rank < short[0].rank
         counter = self.standing.read(tenant)

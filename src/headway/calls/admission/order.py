@@ -60,7 +60,7 @@ class Order(Protocol):
         ...
 
     def least(self, now: MonoNs) -> float:
-        """Least counter of those that could be served; that of the last one served where nobody is."""
+        """The level of those with the least counters that could be served; that of the last one served where nobody waits."""
         ...
 
 
@@ -231,7 +231,7 @@ class HeapOrder:
         self._enter(group, now)
 
     def least(self, now: MonoNs) -> float:
-        return 0.0 if self._last_served is None else self.standing.read(self._last_served)
+        return 0.0 if self._last_served is None else self.standing.level(self._last_served)
 
     def within_cap(self, group: Group, head: Call) -> bool:
         """False puts the group aside until its tenant's outstanding cost falls."""

@@ -121,10 +121,12 @@ class Scheduler:
         if call is None or call.state is not State.RUNNING or tokens <= 0:
             self.ignored += 1
             return
-        before = max(call.produced, call.out_tokens)
-        call.produced = min(TOKENS_MAX, call.produced + tokens)
-        if call.produced > before:
-            self._overran(call, call.produced - before, now)
+        expected, before = call.out_tokens, call.produced
+        call.produced = min(TOKENS_MAX, before + tokens)
+        if before < expected:
+            self._sure(call, self.settings.output_price * (min(call.produced, expected) - before))
+        if call.produced > expected:
+            self._overran(call, call.produced - max(before, expected), now)
 
     def read(self, call_id: str, now: MonoNs) -> bool:
         """The prompt has been read (its first token is here). True the first time."""
@@ -356,8 +358,9 @@ class Scheduler:
         tenant.running += 1
         call.began_at, call.epoch = now, tenant.epoch
         self.standing.charge(call, call.cost)
-        call.outstanding = call.cost
+        call.outstanding = call.unsettled = call.cost
         tenant.outstanding += call.cost
+        tenant.unsettled += call.cost
         if tenant.share.budget_tokens_per_day is not None:
             self.days.spend(tenant.name, call.cost)
         room.requests += 1
@@ -392,6 +395,11 @@ class Scheduler:
             self.days.spend(call.tenant.name, cost)
         if call.run is not None:
             call.run.charge(cost, now)
+
+    def _sure(self, call: Call, tokens: float) -> None:
+        """So much of its charge will not be refunded any more."""
+        call.unsettled -= tokens
+        call.tenant.unsettled = max(0.0, call.tenant.unsettled - tokens)
 
     def _settle(self, call: Call, used: Used, answered: bool, now: MonoNs) -> None:
         actual = self._cost_of(call, used, answered)
@@ -428,6 +436,7 @@ class Scheduler:
         tenant, room, run = call.tenant, self.room, call.run
         tenant.running -= 1
         tenant.outstanding = max(0.0, tenant.outstanding - call.outstanding) if tenant.running else 0.0
+        self._sure(call, call.unsettled)
         room.requests -= 1
         room.tokens = room.tokens - call.need_tokens if room.requests else 0
         if call.first_at is None:

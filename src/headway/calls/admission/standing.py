@@ -4,6 +4,10 @@ A counter is lifted when its tenant comes back, and never lowered but by a refun
 lift must not bring back credit that the lift took away: it stops at ``Tenant.least_counter``, where the tenant would stand had it come without
 any. A refund of a later charge is given in full, however far others have gone on meanwhile: or a tenant whose estimates are too high would pay
 for them for ever.
+
+Who comes back is lifted to the level of what the others have surely been served, not to what they have been charged for calls that still run: such
+a charge may come back to them, and then they would go before whoever was lifted by it. That is where VTC stands too, which charges output
+only as it comes.
 """
 
 from collections.abc import Iterable
@@ -24,6 +28,10 @@ class Standing:
 
     def read(self, tenant: Tenant) -> float:
         return self.counters.read(tenant.name)
+
+    def level(self, tenant: Tenant) -> float:
+        """Its counter without what may be refunded."""
+        return self.counters.read(tenant.name) - tenant.unsettled / tenant.weight
 
     def lift(self, tenant: Tenant, least: float) -> None:
         """``tenant`` may be served again, while the least counter of those who wait is ``least``."""

@@ -37,7 +37,7 @@ class Tenant:
 
     __slots__ = (
         "cap", "capped", "epoch", "floor", "fresh", "groups", "lane_counter", "least_counter", "name", "oldest", "outstanding", "promised_tokens",
-        "promises", "queued", "queued_tokens", "rank", "running", "served", "share", "weight",
+        "promises", "queued", "queued_tokens", "rank", "running", "served", "share", "unsettled", "weight",
     )  # fmt: skip
 
     def __init__(self, name: str, share: Share) -> None:
@@ -45,6 +45,8 @@ class Tenant:
         self.rank = Rank.NORMAL
         self.queued = self.running = 0
         self.queued_tokens = self.outstanding = self.served = 0.0
+        self.unsettled = 0.0
+        """What it was charged for calls that run and may be refunded: all but the output that has come."""
         self.lane_counter = 0.0
         """Service in the long lane alone, over weight: whose giant goes next."""
         self.least_counter = 0.0
@@ -112,7 +114,7 @@ class Call:
         "arrived_at", "attempt", "band", "batch", "began_at", "blocked_at", "charged", "cost", "deadline_at", "dialect", "epoch",
         "feature", "first_at",
         "forecast_ms", "group", "head_ok", "id", "long", "need_tokens", "out_tokens", "outstanding", "parked", "passes",
-        "produced", "prompt_tokens", "read_before", "run", "seq", "state", "taken_tokens", "tenant", "uncached_before",
+        "produced", "prompt_tokens", "read_before", "run", "seq", "state", "taken_tokens", "tenant", "uncached_before", "unsettled",
     )  # fmt: skip
 
     def __init__(self, id: str, tenant: Tenant, seq: int, now: MonoNs) -> None:
@@ -126,7 +128,7 @@ class Call:
         self.run: Run | None = None
         self.group: Group | None = None
         self.prompt_tokens = self.out_tokens = self.need_tokens = 0
-        self.cost = self.charged = self.outstanding = 0.0
+        self.cost = self.charged = self.outstanding = self.unsettled = 0.0
         self.produced = self.taken_tokens = 0
         self.read_before = self.uncached_before = 0
         """Of the prompt: tokens that pieces of it have had read already, and those of them that were in no cache before."""
