@@ -14,7 +14,7 @@ MODEL ?= local
 HEADWAY_DATA ?= ../shared/data
 export HEADWAY_DATA
 
-.PHONY: help run setup model test test-all clients edge soak bench bench-admission fuzz lint docs lock clean
+.PHONY: help run setup model test test-all clients edge soak bench bench-admission fuzz lint docs sbom lock clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -61,6 +61,9 @@ lint: $(DEV) ## Formatting, lint, types, the arrows of the house
 
 docs: $(DEV) ## Write the generated pages of docs/reference anew
 	$(BIN)/python tools/reference.py
+
+sbom: $(DEV) ## What an installation consists of: CycloneDX JSON of the runtime locks into build/sbom
+	$(BIN)/python tools/sbom.py
 
 UV = $(BIN)/uv pip compile --quiet --no-strip-extras --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
 	--no-emit-options --custom-compile-command 'make lock' $(UPGRADE)
