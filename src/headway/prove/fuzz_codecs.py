@@ -178,9 +178,9 @@ def _translated(draw: random.Random, dialect: Dialect, stream: bytes, whole: boo
 
 
 def _request(dialect: Dialect, body: bytes) -> list[str]:
-    began = time.perf_counter()
+    began = time.thread_time()  # of this thread: a busy machine is not the scan's fault
     scan, out = _guarded("scan", lambda: dialect.scan(body))
-    took_ms = (time.perf_counter() - began) * 1000
+    took_ms = (time.thread_time() - began) * 1000
     if took_ms > SCAN_MS_MAX:
         out = [*out, f"scan took {took_ms:.0f} ms"]
     if isinstance(scan, str):
