@@ -10,14 +10,12 @@ from headway.calls.admission.alone import Alone
 from headway.calls.admission.objectives import DEFAULTS, Objective, objective_of
 from headway.calls.admission.report import (
     KINDS,
-    NAMES,
-    PERCENTS,
+    MEASURES,
     AdmissionReport,
     Counts,
     Key,
     LongCall,
     Moment,
-    Ranked,
     Rows,
     report,
     time_alone,
@@ -25,14 +23,16 @@ from headway.calls.admission.report import (
 from headway.calls.admission.spans import CallSpan
 from headway.calls.admission.stalls import UNEXPLAINED, beside, stalls_estimated
 from headway.calls.model import Outcome
+from headway.facts.admission_ranks import Columns
 from headway.facts.answers import ANY, AdmissionQuery, Culprit, Stalled
 from headway.facts.engine import Reader
 from headway.facts.token_times import decode
 from headway.kernel.instants import WallMs
-from headway.kernel.limits import ADMISSION_CALLS_READ_MAX, ADMISSION_GIANTS_MARKED_MAX, NEIGHBOURS_SHOWN_MAX
+from headway.kernel.limits import ADMISSION_CALLS_READ_MAX, ADMISSION_GIANTS_MARKED_MAX, ADMISSION_VALUES_MAX, NEIGHBOURS_SHOWN_MAX
 
 _US_PER_MS = 1000
 _NEVER_SENT = (Outcome.REFUSED, Outcome.EVICTED)
+_COUNTED = ("calls", "answered", "refused", "evicted", "judged", "broken", "allowed")
 STORY_MS = 30 * 60_000
 """How far back calls are read for the time alone of one call's endpoint."""
 
@@ -48,6 +48,10 @@ def admission_report(
     alone = time_alone(spans)
     seen = {span.klass for span in spans} | set(objectives)
     klasses = sorted(seen | set(DEFAULTS))
+    cells = reader.rows(queries.cells(where, objectives, klasses))
+    one_in = max(1, -(-sum(row["calls"] for row in cells) // ADMISSION_VALUES_MAX))
+    columns = Columns(reader.arrow(queries.values(where, one_in, bucket_ms)), alone)
+    quantiles = columns.moments()
     rows = Rows(
         since_wall_ms=where.since_wall_ms,
         until_wall_ms=where.until_wall_ms,
@@ -55,12 +59,11 @@ def admission_report(
         newest_wall_ms=newest,
         endpoint=where.endpoint,
         tenant=where.tenant,
-        counts=tuple(_counts(row) for row in reader.rows(queries.counts(where, objectives, klasses))),
-        measured={
-            name: _measured(reader, where, name, tuple(alone.values())) for name in ("queue_ms", "first_token_ms", "slowdown")
-        },
+        counts=_rolled_up(cells),
+        measured={name: columns.ranked(name) for name in MEASURES},
+        one_in=one_in,
         spans=spans,
-        moments=tuple(_moment(row) for row in reader.rows(queries.moments(where, bucket_ms))),
+        moments=tuple(_moment(row, quantiles) for row in reader.rows(queries.moments(where, bucket_ms))),
         giants=tuple(_giant(row) for row in reader.rows(queries.giants(where, ADMISSION_GIANTS_MARKED_MAX))),
     )
     return report(rows, alone, [objective_of(klass, objectives) for klass in sorted(seen)], now)
@@ -138,46 +141,25 @@ def _reads(token_times: bytes | None, start: float, first_token_ms: float | None
     return tuple(start + at / _US_PER_MS for at in instants if at >= from_us)
 
 
-def _measured(reader: Reader, where: AdmissionQuery, measure: str, alone: Sequence[Alone]) -> tuple[Ranked, ...]:
-    if measure == "slowdown" and not alone:
-        return ()
-    return tuple(
-        Ranked(
-            key=_key(row),
-            n=row["n"],
-            values={name: (row[name], row[f"{name}_low"], row[f"{name}_high"]) for name in PERCENTS},
-        )
-        for row in reader.rows(_queries().measured(where, measure, alone))
-    )
+def _rolled_up(rows: Sequence[Mapping[str, Any]]) -> tuple[Counts, ...]:
+    """Cells summed to every kind of key."""
+    sums: dict[Key, list[float]] = {}
+    for row in rows:
+        for kind, parts in KINDS.items():
+            whole = sums.setdefault(Key(kind=kind, **{part: row[part] for part in parts}), [0.0] * len(_COUNTED))
+            for i, name in enumerate(_COUNTED):
+                whole[i] += row[name]
+    return tuple(_counts(key, dict(zip(_COUNTED, whole, strict=True))) for key, whole in sums.items())
 
 
-def _counts(row: Mapping[str, Any]) -> Counts:
-    return Counts(
-        key=_key(row),
-        calls=row["calls"],
-        answered=row["answered"],
-        refused=row["refused"],
-        evicted=row["evicted"],
-        judged=row["judged"],
-        broken=row["broken"],
-        allowed_share=row["allowed"] / row["judged"] if row["judged"] else 0.0,
-    )
+def _counts(key: Key, row: Mapping[str, float]) -> Counts:
+    whole = {name: int(row[name]) for name in _COUNTED if name != "allowed"}
+    return Counts(key=key, allowed_share=row["allowed"] / row["judged"] if row["judged"] else 0.0, **whole)
 
 
-def _key(row: Mapping[str, Any]) -> Key:
-    assert row["kind"] in KINDS
-    return Key(kind=row["kind"], **{name: row[name] for name in NAMES})
-
-
-def _moment(row: Mapping[str, Any]) -> Moment:
-    return Moment(
-        start_wall_ms=row["bucket"],
-        klass=row["klass"],
-        calls=row["calls"],
-        p50_ms=row["p50"],
-        p99_ms=row["p99"],
-        tokens=row["tokens"],
-    )
+def _moment(row: Mapping[str, Any], quantiles: Mapping[tuple[str, int], tuple[float, float]]) -> Moment:
+    p50, p99 = quantiles.get((row["klass"], row["bucket"]), (None, None))
+    return Moment(start_wall_ms=row["bucket"], klass=row["klass"], calls=row["calls"], p50_ms=p50, p99_ms=p99, tokens=row["tokens"])
 
 
 def _giant(row: Mapping[str, Any]) -> LongCall:

@@ -90,6 +90,9 @@ RETRY_SHARE_MAX = 0.15
 RETRY_BURST = 10
 ENGINE_SLOTS_MAX = 1_024
 """Slots that an engine of one's own may be said to have."""
+ENGINE_LOAD_TIMEOUT_MS = 2_000
+ENGINE_LOAD_BYTES_MAX = 4 * 1024 * 1024
+"""An engine's page of metrics: one that is longer or comes later counts as not told."""
 
 # Facts. Over it a row is shed and counted; the call goes on.
 SPOOL_FLUSH_MS = 200
@@ -124,9 +127,18 @@ ADMISSION_PROMISES_MAX = 20_000  # Retry-Afters that places are kept for, an end
 ADMISSION_EFFECTS_PER_EVENT = 48  # more admissions than this wait for a tick at once: a policy's effects per event are bounded
 
 # Evidence of admission.
+SHARED_EXCHANGE_MS = 50  # between exchanges with the shared store: how stale the others' counters are at most
+SHARED_TIMEOUT_MS = 250  # of one command; then it counts as failed and is sent again
+SHARED_AWAY_MS = 600  # without an answer for so long a gateway goes on by its own counters with its part of the endpoint
+SHARED_GATEWAY_ALIVE_MS = 2_000  # a gateway not heard of for so long has nothing in flight as far as the others go
+SHARED_KEPT_S = 86_400  # counters that nobody exchanged for so long are dropped from the store
+SHARED_TENANTS_A_TIME_MAX = 1_000  # an exchange; those with news first, the others in turn
 ADMISSION_TENANTS_SEEN_MAX = 200  # an endpoint whose queues the board shows; over it those with least waiting are left out
 ADMISSION_CALLS_READ_MAX = (
     5_000  # newest calls whose intervals are laid beside each other for stalls and token gaps; the count is shown
+)
+ADMISSION_VALUES_MAX = (
+    500_000  # calls whose times are sorted for quantiles; of more, one in so many, spread over the range, and figures say so
 )
 ADMISSION_GIANTS_MARKED_MAX = 200  # giant prompts marked in a chart: the newest
 ADMISSION_STRATA_SHOWN_MAX = (

@@ -279,3 +279,16 @@ async def test_many_calls_are_counted_whole_and_the_newest_laid_side_by_side(sto
     assert found.calls_read == 5_000, "intervals of the newest, and it says how many"
     firsts = sorted(50.0 + i % 97 for i in range(25_000))
     assert found.pooled.first_token.p95.value == firsts[math.ceil(0.95 * 25_000) - 1]
+
+
+async def test_over_the_bound_quantiles_are_of_one_call_in_so_many_and_say_so(
+    store: Store, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.put(world.facts)
+    monkeypatch.setattr("headway.facts.admission.ADMISSION_VALUES_MAX", len(world.calls) // 3)
+    figure = (found := await store.report()).pooled.first_token.p50
+    assert found.pooled.calls == len(world.calls), "counts are of all"
+    every = int(figure.method.rsplit(" ", 1)[1])
+    assert every in (3, 4)
+    assert figure.n == sum(c.started_wall_ms % every == 0 for c in world.calls)
+    assert figure.n < len(world.calls) / 2

@@ -159,6 +159,8 @@ class Rows(msgspec.Struct, frozen=True, kw_only=True):
     measured: dict[str, tuple[Ranked, ...]]
     spans: tuple[CallSpan, ...]
     """Of every tenant and origin, whatever the rest is confined to: they shared the engine."""
+    one_in: int = 1
+    """Quantiles were taken of one call in so many."""
     moments: tuple[Moment, ...] = ()
     giants: tuple[LongCall, ...] = ()
 
@@ -212,7 +214,7 @@ class _Table:
     """Joins counts, measures and gaps of one key to a line."""
 
     def __init__(self, rows: Rows, age_s: float) -> None:
-        self._age_s = age_s
+        self._age_s, self._one_in = age_s, rows.one_in
         self._measured = {name: {each.key: each for each in found} for name, found in rows.measured.items()}
         self._gaps = gaps_by_key(span for span in rows.spans if rows.tenant in ("", span.tenant))
 
@@ -234,12 +236,15 @@ class _Table:
     def _ranked(self, measure: str, key: Key) -> Quantiles:
         found = self._measured.get(measure, {}).get(key)
         unit = MEASURES[measure]
-        missing = {"slowdown": "the time alone of these calls is not known: too few ran alone, or none with so long a prompt"}.get(measure, "no call had one")
+        missing = {"slowdown": "the time alone of these calls is not known: too few ran alone, or none with so long a prompt"}.get(
+            measure, "no call had one"
+        )
 
         def figure(name: str) -> Figure:
             value, low, high = found.values[name] if found is not None else (None, None, None)
             n = found.n if found is not None else 0
-            method = METHOD if value is not None else missing
+            sampled = f", of one call in {self._one_in}" if self._one_in > 1 else ""
+            method = METHOD + sampled if value is not None else missing
             return Figure(value=value, unit=unit, n=n, method=method, low=low, high=high, age_s=self._age_s, stratum=key.name)
 
         return Quantiles(p50=figure("p50"), p95=figure("p95"), p99=figure("p99"))
