@@ -16,8 +16,6 @@ from headway.lab.engine.grids import Curve
 from headway.lab.engine.model import EngineEvent, EngineRequest
 from headway.lab.engine.settings import EngineRefusal
 
-BLOCK_TOKENS: Final = 128
-"""Of cached prefixes, as providers count them."""
 QUANTUM_NS: Final = 5 * NS_PER_MS
 """The longest that a step lasts: what arrives meanwhile is seen after it."""
 
@@ -41,12 +39,13 @@ class HostedTime(msgspec.Struct, frozen=True, kw_only=True):
 class HostedEngine:
     """A hosted model in the engine's form. ``first`` and ``finished`` only; nothing waits and nobody is preempted."""
 
-    def __init__(self, time: HostedTime, seed: int) -> None:
+    def __init__(self, time: HostedTime, seed: int, *, block_tokens: int = 16) -> None:
         if [percent for percent, _ in time.pace_ms] != sorted({percent for percent, _ in time.pace_ms}) or not time.pace_ms:
             raise EngineRefusal("pace_ms needs quantiles in rising order of percent")
         self.time = time
         self.waiting = 0
         self._seed = seed
+        self._block = block_tokens
         self._cache = BlockPool(None)
         self._open: dict[str, EngineRequest] = {}
         self._due: list[tuple[int, int, EngineEvent]] = []
@@ -64,10 +63,10 @@ class HostedEngine:
         """EngineRefusal when the id is open already, or a length is below 1."""
         if request.id in self._open or request.prompt_tokens < 1 or request.output_tokens < 1:
             raise EngineRefusal(f"request {request.id} is open already, or has no tokens")
-        keys = chain_keys(request.blocks[: request.prompt_tokens // BLOCK_TOKENS])
-        found = self._cache.match(keys, (request.prompt_tokens - 1) // BLOCK_TOKENS)
+        keys = chain_keys(request.blocks[: request.prompt_tokens // self._block])
+        found = self._cache.match(keys, (request.prompt_tokens - 1) // self._block)
         self._remember(keys, found)
-        cached = found * BLOCK_TOKENS
+        cached = found * self._block
         first = now + round(self.time.ttft_ms(request.prompt_tokens - cached) * NS_PER_MS)
         pace = self.time.tpot_ms(_share(f"{self._seed}/{request.id}"))
         last = first + round((request.output_tokens - 1) * pace * NS_PER_MS)

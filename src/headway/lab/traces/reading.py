@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import os
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, TypeVar
@@ -49,10 +50,10 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
                 yield number, raw.decode()
     except FileNotFoundError:
         raise TraceMissing(path, 0, f"is not in {path.parent}; set {DATA_VARIABLE} or give --data") from None
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise TraceError(path, 0, f"cannot be read: {error}") from None
     except UnicodeDecodeError:
-        raise TraceError(path, number + 1, "is not UTF-8 text") from None
+        raise TraceError(path, number, "is not UTF-8 text") from None
 
 
 def table(path: Path, columns: tuple[str, ...]) -> Iterator["Row"]:
