@@ -62,7 +62,7 @@ async def try_once(services: Services, flow: Flow, target: Target, number: int) 
         raise
     finally:
         track.ended = mono_ns()
-    if services.desk.active and track.admitted is not None and tried.failure is not Failure.NONE:
+    if flow.admitted is not None and track.admitted is not None and tried.failure is not Failure.NONE:
         services.desk.tell(Closed(call=flow.call, endpoint=target.endpoint.name, outcome=track.outcome, last=False), mono_ns())
     return tried
 
@@ -100,7 +100,7 @@ def _begin_anew(flow: Flow) -> None:
     flow.usage = flow.stop = flow.relay = flow.head = None
     flow.output_chars = 0
     flow.lost = ()
-    flow.priority = flow.slot = None
+    flow.priority = flow.slot = flow.admitted = None
     if flow.recorded_answer:
         flow.recorded_answer.clear()
     flow.holding = False
@@ -189,7 +189,7 @@ def _relay(services: Services, flow: Flow, dialect: DialectName) -> Relay:
 async def _admit(services: Services, flow: Flow, track: Track) -> None:
     """Ask the policies, wait for Admit and for sub-calls that must come first. DeadlineExceeded when it takes too long."""
     desk = services.desk
-    if not desk.active:
+    if not desk.concerns(track.target.endpoint.name):
         track.admitted = track.started
         return
     scan, caller = flow.scan, flow.caller
@@ -220,13 +220,14 @@ async def _admit(services: Services, flow: Flow, track: Track) -> None:
         ),
         mono_ns(),
     )
-    try:
-        async with asyncio.timeout(None if left_ms is None else left_ms / 1000):
-            await flow.admitted.wait()
-            while flow.waiting_for:
-                await asyncio.wait(flow.waiting_for)
-    except TimeoutError:
-        raise DeadlineExceeded("the deadline passed while the call waited to be admitted") from None
+    if flow.waiting_for or not flow.admitted.is_set():
+        try:
+            async with asyncio.timeout(None if left_ms is None else left_ms / 1000):
+                await flow.admitted.wait()
+                while flow.waiting_for:
+                    await asyncio.wait(flow.waiting_for)
+        except TimeoutError:
+            raise DeadlineExceeded("the deadline passed while the call waited to be admitted") from None
     track.admitted = mono_ns()
     flow.queue_ns += track.admitted - track.started
     desk.tell(
@@ -241,7 +242,7 @@ def note_head(services: Services, flow: Flow, track: Track, exchange: Exchange) 
     track.status, track.head, track.connected = exchange.status, exchange.head_at, exchange.connected_at
     track.told = told = _blanked(track.target.endpoint, read_head(exchange.headers))
     track.upstream_request, track.region, track.ratelimit = told.request_id, told.region, told.ratelimit
-    if services.desk.active and not flow.parent:
+    if flow.admitted is not None:
         services.desk.tell(
             Head(call=flow.call, endpoint=track.target.endpoint.name, status=exchange.status, headers=tuple(exchange.headers)),
             exchange.head_at,
@@ -293,7 +294,7 @@ async def _relay_stream(services: Services, flow: Flow, track: Track, exchange: 
     flow.head = (200, STREAM_HEAD + track.told.passed)
     seen, feed, endpoint = relay.seen, relay.feed, track.target.endpoint
     secrets = endpoint.secrets
-    watched = (services.desk.wants_chunks and not flow.parent) or flow.recorded_answer is not None
+    watched = (services.desk.wants_chunks and flow.admitted is not None) or flow.recorded_answer is not None
     opening = Opening(flow, seen) if flow.onward else None
     error: CallError | None = None
     try:
@@ -377,7 +378,7 @@ async def _relay_whole(services: Services, flow: Flow, track: Track, exchange: E
     flow.head = (exchange.status, content + track.told.passed)
     if flow.recorded_answer is not None:
         flow.recorded_answer.append(body)
-    if services.desk.wants_chunks and not flow.parent:
+    if services.desk.wants_chunks and flow.admitted is not None:
         services.desk.tell_chunk(Chunk(call=flow.call, events=1, bytes=len(out), usage=seen.usage), mono_ns())
     if flow.holding:
         await say(flow, out)
@@ -417,7 +418,7 @@ def _tell_chunk(services: Services, flow: Flow, relay: Relay, out: bytes) -> Non
     text = relay.text_of(out) if services.desk.wants_text or flow.recorded_answer is not None else ""
     if flow.recorded_answer is not None:
         flow.recorded_answer.append(text.encode())
-    if services.desk.wants_chunks and not flow.parent:
+    if services.desk.wants_chunks and flow.admitted is not None:
         services.desk.tell_chunk(
             Chunk(call=flow.call, events=max(1, out.count(b"\n\n")), bytes=len(out), text=text, usage=relay.seen.usage), mono_ns()
         )

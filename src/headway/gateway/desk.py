@@ -6,7 +6,7 @@ A policy that raises is a fault of ours, not of the call: it is logged and count
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from headway.calls.model import (
     Admit,
@@ -37,17 +37,37 @@ class Desk:
     """``admission`` answers Arrived; ``others`` (format, commitment, framing) look on and may hold."""
 
     def __init__(self, admission: CallPolicy | None = None, others: tuple[CallPolicy, ...] = ()) -> None:
-        self.policies: tuple[CallPolicy, ...] = (admission or PassThrough(), *others)
-        self.active = bool(others) or type(self.policies[0]) is not PassThrough
-        """False: nothing is configured, and no event is even made."""
-        self.wants_chunks = tuple(p for p in self.policies if p.wants_chunks)
-        self.wants_text = any(p.wants_text for p in self.wants_chunks)
+        self.others = others
+        self.shared: frozenset[str] | None = None
+        """Endpoints that admission is asked about; None for all."""
+        self._admit_by(admission or PassThrough())
         self.flows: dict[str, Flow] = {}
         self.start_subcall: Callable[[Flow, SubCall], None] = _no_subcalls
         self.flush: Callable[[Flow, int | None], None] = _no_flush
         self.errors = 0
         self.refused_effects = 0
         self._ticks: dict[tuple[str, str], asyncio.TimerHandle] = {}
+
+    def _admit_by(self, admission: CallPolicy) -> None:
+        self.policies: tuple[CallPolicy, ...] = (admission, *self.others)
+        self.active = bool(self.others) or type(admission) is not PassThrough
+        """False: nothing is configured, and no event is even made."""
+        self.wants_chunks = tuple(p for p in self.policies if p.wants_chunks)
+        self.wants_text = any(p.wants_text for p in self.wants_chunks)
+
+    def admit_by(self, admission: CallPolicy, endpoints: frozenset[str]) -> None:
+        """From now on ``admission`` answers for calls at ``endpoints``; other calls go at once, and it hears nothing of them."""
+        self._admit_by(admission)
+        self.shared = endpoints
+
+    def concerns(self, endpoint: str) -> bool:
+        """Whether any policy is to hear of a call there."""
+        return self.active and (self.shared is None or endpoint in self.shared or bool(self.others))
+
+    def do(self, effects: Sequence[Effect], now: MonoNs) -> None:
+        """What a policy asked for when it was told something beside a call."""
+        for effect in effects:
+            self._do(effect, now)
 
     def tell(self, event: Told, now: MonoNs) -> None:
         for policy in self.policies:
@@ -59,7 +79,8 @@ class Desk:
 
     def forget(self, flow: Flow) -> None:
         """The call is over: its timers go, later effects for it are ignored."""
-        self.flows.pop(flow.call, None)
+        if self.flows.pop(flow.call, None) is None:
+            return
         for key in [k for k in self._ticks if k[0] == flow.call]:
             self._ticks.pop(key).cancel()
 

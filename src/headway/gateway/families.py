@@ -7,9 +7,10 @@ the calls in flight, the records), so ``headway_calls_lost`` is a check and not 
 from collections.abc import Callable
 from typing import NamedTuple
 
-from headway.calls.model import Outcome
+from headway.calls.model import Origin, Outcome
 from headway.facts.model import AttemptFact, CallFact
 from headway.facts.spool import SpoolStats
+from headway.gateway.admission_metrics import AdmissionMetrics
 from headway.gateway.metrics import Registry
 from headway.kernel.money import NANO_PER_USD
 
@@ -56,6 +57,7 @@ class GatewayMetrics:
         self.upstream_head = registry.histogram(
             "headway_upstream_head_seconds", "From sending to the head of the upstream's answer.", SECONDS, (), ("provider",)
         )
+        self.admission = AdmissionMetrics(registry, SECONDS)
         self._process(registry)
         self._facts(registry)
         self._done = self._refused = self._evicted = 0
@@ -121,8 +123,12 @@ class GatewayMetrics:
             self.refusals.labels(fact.error_code, tenant).inc()
         else:
             self._done += 1
+        if fact.origin == Origin.PIECE:
+            return  # a part of another call, which has its own times and tokens
         self.call_seconds.labels(feature).observe(fact.duration_ms / _MS_PER_S)
         self.queue_seconds.labels(feature).observe(fact.queue_ms / _MS_PER_S)
+        if fact.queue_ms:
+            self.admission.wait.labels(fact.klass).observe(fact.queue_ms / _MS_PER_S)
         if fact.first_token_ms is not None:
             self.first_token.labels(feature).observe(fact.first_token_ms / _MS_PER_S)
         self._record_usage(fact, feature, tenant)

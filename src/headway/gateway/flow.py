@@ -156,6 +156,7 @@ class Flow:
     """Why the task was cancelled: gone, deadline, refused, withdrawn, draining."""
     # What policies asked for; untouched where none runs.
     admitted: asyncio.Event | None = None
+    """Set once this attempt may go; None while no policy was asked about it."""
     priority: int | None = None
     slot: int | None = None
     """Shared with sub-calls; see ``engine_hints``."""
@@ -169,6 +170,10 @@ class Flow:
     held_since: MonoNs | None = None
     question: str = ""
     subcalls: int = 0
+    pieces_upto: int = 0
+    """Prompt tokens of the longest piece that was read on this call's behalf."""
+    pieces_tokens: int = 0
+    """Of these, what was in no cache before: this call pays for them, once."""
     waiting_for: set[asyncio.Task[None]] = field(default_factory=set)
     """Sub-calls that must close before the next attempt starts."""
     pending: set[asyncio.Task[None]] = field(default_factory=set)

@@ -244,7 +244,7 @@ class Pipeline:
         match flow.interrupted:
             case "gone":
                 flow.outcome = Outcome.CLIENT_GONE
-                if self.services.desk.active:
+                if flow.admitted is not None:
                     self.services.desk.tell(ClientGone(call=flow.call), now)
             case "asked":
                 await self.ask(flow)
@@ -283,7 +283,7 @@ class Pipeline:
         record(self.services, flow, mono_ns())
         if flow.caller.idempotency_key:
             self.services.repeats.end(flow)
-        if self.services.desk.active:
+        if flow.admitted is not None:
             track = flow.track
             self.services.desk.tell(
                 Closed(
@@ -296,7 +296,7 @@ class Pipeline:
                 ),
                 mono_ns(),
             )
-            self.services.desk.forget(flow)
+        self.services.desk.forget(flow)
 
 
 def _untie(error: CallError | None) -> None:

@@ -19,9 +19,11 @@ from headway.config.model import Settings
 from headway.config.secrets import Secrets
 from headway.facts.spool import Spool, SpoolLimits
 from headway.gateway import snapshot as snapshots
+from headway.gateway.admission import GatewayAdmission
 from headway.gateway.app import GatewayApp
 from headway.gateway.dialects.registry import REGISTRY
 from headway.gateway.discovery import Discovery
+from headway.gateway.engine_load import EngineLoads
 from headway.gateway.families import GatewayMetrics
 from headway.gateway.link import ControlLink, LinkAddress
 from headway.gateway.listener import new_loop, serve
@@ -31,7 +33,7 @@ from headway.gateway.state import GatewayState
 from headway.gateway.upstream import Upstream
 from headway.gateway.upstream_http1 import Http1Upstream
 from headway.kernel.errors import ConfigError
-from headway.kernel.instants import NS_PER_S, MonoNs, mono_ns
+from headway.kernel.instants import NS_PER_S, MonoNs, mono_ns, wall_ms
 from headway.kernel.logs import setup
 from headway.link.messages import KeysChanged, Snapshot
 
@@ -84,6 +86,10 @@ class GatewayProcess:
             on_drain=self.stop.set,
         )
         self.services.feed = self.link
+        self.admission = GatewayAdmission(self.services.desk)
+        self.services.admission_views = self.admission.views
+        self.metrics.admission.watch(self.metrics.registry, lambda: self.admission.views(mono_ns()))
+        self.engine_loads = EngineLoads(self.services, self.admission)
         self.discovery = Discovery(self.services, self.listed)
         self.saver = snapshots.Saver(self._snapshot_path, self._snapshot_written)
         self.state.watch(self.services)
@@ -94,7 +100,12 @@ class GatewayProcess:
         settle_collector()
         jobs = [
             asyncio.create_task(job, name=name)
-            for name, job in (("link", self.link.run()), ("lag", self._watch_lag()), ("discovery", self.discovery.run()))
+            for name, job in (
+                ("link", self.link.run()),
+                ("lag", self._watch_lag()),
+                ("discovery", self.discovery.run()),
+                ("engine load", self.engine_loads.run()),
+            )
         ]
         app = GatewayApp(self.services, self.state)
         try:
@@ -146,6 +157,7 @@ class GatewayProcess:
     def _install(self, snapshot: Snapshot) -> None:
         self.services.live = Live(snapshot, self.secrets, self.listed)
         self.services.book.install(snapshot.budgets)
+        self.admission.install(self.services.live, mono_ns(), wall_ms())
         self.discovery.settings_changed()
 
     def _load_last(self) -> None:

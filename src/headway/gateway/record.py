@@ -6,7 +6,7 @@ from typing import Final
 import msgspec
 
 from headway.calls.conversation import Usage
-from headway.calls.model import Outcome, Wire
+from headway.calls.model import Origin, Outcome, Wire
 from headway.calls.pricing import FREE, UNKNOWN, Cost
 from headway.facts.model import AttemptFact, CallFact, Fact, RecordingFact
 from headway.facts.redaction import redact
@@ -31,8 +31,9 @@ _FILE_ID: Final = re.compile(r"(?<=^/v1/files/)[^/]+")
 def record(services: Services, flow: Flow, now: MonoNs) -> None:
     """Settle the reservation, put the facts, move the meters, feed the board."""
     usage, source = usage_of(flow)
-    cost = _cost(flow, usage)
-    charged_nano, charged_tokens, charges = _settle(services, flow, usage, cost)
+    paid = _with_pieces(flow, usage)
+    cost = _cost(flow, paid)
+    charged_nano, charged_tokens, charges = _settle(services, flow, paid, cost)
     if source == "reported" and usage is not None and usage.input_tokens and flow.scan is not None and flow.wire is not Wire.OPAQUE:
         services.estimator.learn(flow.scan.model, flow.scan.prompt_bytes, usage.input_tokens)
     call = _call_fact(services, flow, now, usage, source, cost, charged_nano, charged_tokens, charges)
@@ -47,7 +48,8 @@ def record(services: Services, flow: Flow, now: MonoNs) -> None:
         facts.append(_recording(services, flow))
     for fact in facts:
         services.facts.put(fact)
-    services.feed.closed(flow, facts)
+    if flow.origin is not Origin.PIECE:  # hundreds of one prompt: the board shows the call, the facts have them all
+        services.feed.closed(flow, facts)
 
 
 def usage_of(flow: Flow) -> tuple[Usage | None, str]:
@@ -71,6 +73,18 @@ def usage_of(flow: Flow) -> tuple[Usage | None, str]:
         output_tokens=max(reported.output_tokens or 0, -(-flow.output_chars // CHARS_A_TOKEN)),
     )
     return estimate, "estimated"
+
+
+def _with_pieces(flow: Flow, usage: Usage | None) -> Usage | None:
+    """What a call pays for whose prompt went ahead in pieces: each token once, as if it had gone whole. Its pieces cost nothing themselves."""
+    if not flow.pieces_tokens:
+        return usage
+    if usage is None:
+        sent = flow.track is not None and flow.track.consumed
+        return None if sent else Usage(input_tokens=flow.pieces_tokens, output_tokens=0)
+    if not usage.cached_tokens:
+        return usage
+    return msgspec.structs.replace(usage, cached_tokens=max(0, usage.cached_tokens - flow.pieces_tokens))
 
 
 def _cost(flow: Flow, usage: Usage | None) -> Cost:

@@ -6,7 +6,7 @@ import logging
 import msgspec
 
 from headway.calls.conversation import Conversation, Message, Role, Text, Usage
-from headway.calls.model import Closed, Outcome, SubCall
+from headway.calls.model import Closed, Origin, Outcome, SubCall
 from headway.estate.reliability.failover import Failure
 from headway.gateway import attempt, reserving
 from headway.gateway.caller import Caller
@@ -14,7 +14,7 @@ from headway.gateway.engine_hints import slot_for
 from headway.gateway.flow import Flow, Inbound
 from headway.gateway.heads import Headers
 from headway.gateway.live import Route, Target
-from headway.gateway.record import record
+from headway.gateway.record import record, usage_of
 from headway.gateway.services import Services
 from headway.kernel.errors import CallError
 from headway.kernel.instants import mono_ns, wall_ms
@@ -63,7 +63,7 @@ async def _run(services: Services, parent: Flow, effect: SubCall) -> None:
         flow.scan = flow.dialect.scan(flow.inbound.body)
         flow.estimate_tokens = services.estimator.tokens(flow.scan.model, flow.scan.prompt_bytes)
         scopes = tuple(s for s in flow.caller.scopes if s in flow.live.scopes)
-        if scopes:
+        if scopes and not flow.free:
             await reserving.reserve(services, flow, scopes)
         tried = await attempt.send_admitted(services, flow, target)
         flow.outcome = Outcome.DONE if tried.failure is Failure.NONE else flow.tracks[-1].outcome
@@ -77,6 +77,8 @@ async def _run(services: Services, parent: Flow, effect: SubCall) -> None:
         flow.outcome = Outcome.INTERNAL
     finally:
         services.in_flight.pop(flow.call, None)
+        if flow.origin is Origin.PIECE:
+            _note_piece(parent, flow)
         record(services, flow, mono_ns())
         services.desk.tell(
             Closed(
@@ -110,11 +112,22 @@ def _flow(services: Services, parent: Flow, effect: SubCall, target: Target) -> 
     )
     flow.charged_to, flow.caller, flow.deadline = charge_to, caller, parent.deadline
     flow.priority = parent.priority
+    # A piece is a part of its parent's prompt: the parent's own reservation covers it, and the parent pays.
+    flow.free = spec.origin is Origin.PIECE and charge_to == parent.caller.tenant
     if spec.share == "slot":
         flow.slot = parent.slot = slot_for(parent.call, target)
     assert parent.route is not None
     flow.route = Route(feature=parent.route.feature, groups=((target,),), strict=parent.route.strict)
     return flow
+
+
+def _note_piece(parent: Flow, piece: Flow) -> None:
+    """What a piece read that neither a cache nor an earlier piece had."""
+    usage, _ = usage_of(piece)
+    if usage is None or not usage.input_tokens:
+        return
+    parent.pieces_tokens += max(0, usage.input_tokens - max(usage.cached_tokens or 0, parent.pieces_upto))
+    parent.pieces_upto = max(parent.pieces_upto, usage.input_tokens)
 
 
 def _body(services: Services, parent: Flow, effect: SubCall) -> bytes:
@@ -127,7 +140,8 @@ def _body(services: Services, parent: Flow, effect: SubCall) -> bytes:
         conversation, _ = parent.dialect.decode_request(body)
         body, _ = codec.encode_request(_with_instruction(conversation, spec.instruction, spec.max_tokens))
     if spec.upto_tokens is not None:
-        bytes_per_token = services.estimator.learnt(parent.scan.model).bytes_a_token
+        # As the parent was estimated when it arrived: what pieces teach must not move the places where it is cut.
+        bytes_per_token = parent.scan.prompt_bytes / max(1, parent.estimate_tokens)
         body = codec.prefix(body, spec.upto_tokens, bytes_per_token)
     return body
 

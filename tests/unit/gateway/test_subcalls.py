@@ -11,7 +11,7 @@ from gateway_policies import Scripted
 
 from headway.calls.conversation import DialectName
 from headway.calls.model import Admit, Arrived, Chunk, Closed, Effect, Head, Origin, SubCall, SubCallSpec, Told
-from headway.config.model import Provider, Settings
+from headway.config.model import Admission, Provider, Settings
 from headway.gateway.engine_hints import slot_for
 from headway.gateway.upstream import UpstreamError, UpstreamPhase, UpstreamRequest
 from headway.kernel.instants import MonoNs, mono_ns
@@ -170,8 +170,8 @@ async def test_a_subcall_is_charged_to_whom_the_policy_said_and_on_its_own_tenan
         )
     assert (await b.call(chat(text="word " * 200))).status == 200
     spent = {lease: amount for lease, amount, _ in b.services.book.reports(mono_ns())}
-    if charge_to == "acme":
-        assert spent == {"tenant:acme": 26, "tenant:reports": 0, key: 26}
+    if charge_to == "acme":  # a piece is a part of the prompt that its parent pays for
+        assert spent == {"tenant:acme": 13, "tenant:reports": 0, key: 13}
     else:
         assert spent == {"tenant:acme": 13, "tenant:reports": 13, key: 13}
     assert [c.charged_to for c in b.facts.calls() if c.origin == "piece"] == [charge_to]
@@ -180,9 +180,10 @@ async def test_a_subcall_is_charged_to_whom_the_policy_said_and_on_its_own_tenan
 # --- what an engine of one's own is told
 
 
-def engine(preset: str, slots: int = 0) -> Settings:
+def engine(preset: str, slots: int = 0, *, priority: bool = False) -> Settings:
     base = settings()
-    one = Provider(preset=preset, base_url="http://one.test", models=("m1",), slots=slots)
+    admission = Admission(priority=True) if priority else None
+    one = Provider(preset=preset, base_url="http://one.test", models=("m1",), slots=slots, admission=admission)
     return msgspec.structs.replace(base, providers=base.providers | {"one": one})
 
 
@@ -204,22 +205,26 @@ async def test_no_slot_where_the_engine_has_none_or_nobody_asked(preset: str, sl
     assert all("id_slot" not in json.loads(r.body) for r in b.upstream.requests)
 
 
-async def test_the_priority_of_an_admission_reaches_vllm_and_nobody_else() -> None:
-    b = Bench(answer, policy=asking(priority=-3))
+@pytest.mark.parametrize(("preset", "sent"), [("vllm", -3), ("sglang", 3), ("llama.cpp", None)])
+async def test_the_priority_of_an_admission_reaches_engines_that_take_one(preset: str, sent: int | None) -> None:
     body = chat(text="hello")
+    b = Bench(answer, policy=asking(priority=-3), config=engine(preset, priority=True))
     await b.call(body)
-    sent = b.upstream.requests[0].body
-    assert json.loads(sent) == json.loads(body) | {"model": "m1", "priority": -3}
-    other = Bench(answer, policy=asking(priority=-3), config=engine("llama.cpp"))
-    await other.call(body)
-    assert "priority" not in json.loads(other.upstream.requests[0].body)
-    plain = Bench(answer, policy=asking())
+    expected = json.loads(body) | {"model": "m1"} | ({"priority": sent} if sent is not None else {})
+    assert json.loads(b.upstream.requests[0].body) == expected
+    plain = Bench(answer, policy=asking(), config=engine(preset, priority=True))
     await plain.call(body)
     assert "priority" not in json.loads(plain.upstream.requests[0].body)
 
 
+async def test_no_priority_where_the_provider_is_not_said_to_take_one() -> None:
+    b = Bench(answer, policy=asking(priority=-3), config=engine("vllm"))
+    await b.call(chat(text="hello"))
+    assert "priority" not in json.loads(b.upstream.requests[0].body)
+
+
 async def test_a_callers_own_priority_gives_way_to_the_policys() -> None:
-    b = Bench(answer, policy=asking(priority=7))
+    b = Bench(answer, policy=asking(priority=7), config=engine("vllm", priority=True))
     await b.call(chat(priority=-1_000))
     assert b.upstream.requests[0].body.count(b'"priority"') == 1
     assert json.loads(b.upstream.requests[0].body)["priority"] == 7
