@@ -4,7 +4,11 @@ A decision reads and charges the local copy, at once. ``SharedCounters`` beside 
 to a store now and then, and brings back what other gateways charged. No decision ever waits for that.
 """
 
+from itertools import islice
 from typing import Protocol
+
+Words = tuple[float, float | None, float]
+"""Of one tenant: its counter without what is told now, the least it must be raised to, what is to be added then."""
 
 
 class Counters(Protocol):
@@ -53,8 +57,9 @@ class LocalCounters:
 class SharedCounters:
     """A local copy, and what has not been told to the others yet.
 
-    To reconcile: ``taken = take()``; the store adds each delta and raises each counter to its ``least``, and answers with its values;
-    ``merge(values)``. ``give_back(taken)`` when the store could not be reached: nothing is lost, each gateway goes on by itself.
+    To reconcile: ``words, cursor = telling(most, cursor)``; the store raises each counter to its ``least``, then adds its delta, and answers with
+    its values; ``merge(values)``. Words whose answer never came are told again by whoever told them: nothing is lost, and each gateway goes on
+    by its own copy meanwhile.
     """
 
     __slots__ = ("_deltas", "_leasts", "_values", "mode")
@@ -84,19 +89,19 @@ class SharedCounters:
         if tenant not in self._deltas and tenant not in self._leasts:
             self._values.pop(tenant, None)
 
-    def take(self) -> dict[str, tuple[float | None, float]]:
-        """What to tell the store: tenant -> (raise to at least this or None, then add this)."""
-        taken = {t: (self._leasts.get(t), self._deltas.get(t, 0.0)) for t in {*self._deltas, *self._leasts}}
-        self._deltas, self._leasts = {}, {}
-        return taken
-
-    def give_back(self, taken: dict[str, tuple[float | None, float]]) -> None:
-        for tenant, (least, delta) in taken.items():
-            self._deltas[tenant] = self._deltas.get(tenant, 0.0) + delta
-            if least is not None:
-                self._leasts[tenant] = max(least, self._leasts.get(tenant, least))
+    def telling(self, most: int, cursor: int) -> tuple[dict[str, Words], int]:
+        """Words about ``most`` tenants: first those with news, then others in turn from ``cursor`` on, since they may have news elsewhere."""
+        told: dict[str, Words] = {}
+        for tenant in islice({**self._deltas, **self._leasts}, most):
+            delta = self._deltas.pop(tenant, 0.0)
+            told[tenant] = (self._values[tenant] - delta, self._leasts.pop(tenant, None), delta)
+        names = list(self._values)
+        start = cursor % len(names) if names else 0
+        for tenant in islice(names[start:] + names[:start], max(0, most - len(told))):
+            told.setdefault(tenant, (self._values[tenant] - self._deltas.get(tenant, 0.0), None, 0.0))
+        return told, start + max(0, most - len(told))
 
     def merge(self, values: dict[str, float]) -> None:
-        """The store's values, to which what was charged here since ``take`` is added."""
+        """The store's values, to which what was charged here since ``telling`` is added."""
         for tenant, value in values.items():
             self._values[tenant] = value + self._deltas.get(tenant, 0.0)

@@ -39,6 +39,10 @@ class Fair(HeapOrder):
         found = [self.standing.level(group.tenant) for group in self.nearest(now)]
         return min(found) if found else super().least(now)
 
+    def contender(self, now: MonoNs) -> float | None:
+        found = [self.standing.read(group.tenant) for group in self.nearest(now)]
+        return min(found) if found else None
+
     def nearest(self, now: MonoNs) -> list[Group]:
         """Those with the least counters that could be served, one for each rank; of the demoted only where nobody else waits."""
         floor, normal, demoted = self._heaps

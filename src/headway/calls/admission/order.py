@@ -63,6 +63,10 @@ class Order(Protocol):
         """The level of those with the least counters that could be served; that of the last one served where nobody waits."""
         ...
 
+    def contender(self, now: MonoNs) -> float | None:
+        """The counter of whoever is next here, to be held against other gateways'. None: nobody could be served, or counters do not order."""
+        ...
+
 
 class Group:
     """Queued calls of one tenant in one lane. ``entry`` is its valid key in a heap, None while it is in none."""
@@ -229,6 +233,9 @@ class HeapOrder:
         assert group is not None
         group.offer(call)
         self._enter(group, now)
+
+    def contender(self, now: MonoNs) -> float | None:
+        return None
 
     def least(self, now: MonoNs) -> float:
         return 0.0 if self._last_served is None else self.standing.level(self._last_served)

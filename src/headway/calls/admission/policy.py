@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from headway.calls.admission.counters import Counters
 from headway.calls.admission.days import Days
 from headway.calls.admission.model import EndpointAdmission, EndpointView, EngineLoad, Share
+from headway.calls.admission.others import Others
 from headway.calls.admission.place import Place
 from headway.calls.admission.scheduler import Refused, Used
 from headway.calls.admission.state import State
@@ -103,11 +104,20 @@ class AdmissionPolicy:
             effects += self._pump(place, now)
         return effects
 
-    def merged(self, endpoint: str, now: MonoNs) -> Sequence[Effect]:
-        """Other gateways' charges were merged into the endpoint's counters."""
+    def others_told(self, endpoint: str, others: Others, now: MonoNs) -> Sequence[Effect]:
+        """What other gateways charged was merged into the endpoint's counters, and this is what they have there."""
         place = self._place(endpoint)
-        place.scheduler.counters_merged(now)
+        place.scheduler.others_told(others, now)
         return self._pump(place, now)
+
+    def own(self, endpoint: str, now: MonoNs) -> Others:
+        """What this gateway has at an endpoint, in the words in which others' is told."""
+        scheduler = self._place(endpoint).scheduler
+        room = scheduler.room
+        least = scheduler.order.contender(now) if scheduler.queued else None
+        return Others(
+            requests=room.requests, tokens=float(room.tokens), long=room.long_running, queued=scheduler.queued, least=least
+        )
 
     def counters(self, endpoint: str) -> Counters:
         return self._place(endpoint).scheduler.standing.counters

@@ -7,6 +7,7 @@ preemption means that more was in flight than fits.
 from typing import Protocol
 
 from headway.calls.admission.model import Capacity, EndpointAdmission, EngineLoad
+from headway.calls.admission.others import ALONE, Others
 from headway.kernel.instants import MonoNs
 
 PREEMPTED_CUT = 0.9
@@ -25,10 +26,13 @@ class Hosted(Protocol):
 
 
 class Room:
-    """``requests_max`` and ``tokens_max`` are what holds now; ``tokens`` and ``requests`` what is in flight."""
+    """``requests_max`` and ``tokens_max`` are what holds now; ``tokens`` and ``requests`` what is in flight from here.
 
-    __slots__ = ("_capacity", "_learnt", "_preemptions", "_slots", "hosted", "long_max", "long_running", "requests", "requests_max",
-                 "tokens", "tokens_max", "wakes_at")  # fmt: skip
+    What other gateways have in flight takes room too, as far as it is known; while it cannot be known, each keeps to its part.
+    """
+
+    __slots__ = ("_capacity", "_learnt", "_long_max", "_preemptions", "_slots", "hosted", "long_max", "long_running", "others", "requests",
+                 "requests_max", "tokens", "tokens_max", "wakes_at")  # fmt: skip
 
     def __init__(self, settings: EndpointAdmission, hosted: Hosted | None) -> None:
         self.requests = self.long_running = 0
@@ -37,6 +41,7 @@ class Room:
         self._slots: int | None = None
         self._preemptions: int | None = None
         self.hosted = hosted
+        self.others: Others = ALONE
         self.wakes_at: MonoNs | None = None
         """When the provider's allowance has room for the next of those that were looked at last."""
         self.settle(settings)
@@ -44,28 +49,41 @@ class Room:
     def settle(self, settings: EndpointAdmission) -> None:
         """Take new settings; what is in flight stays."""
         self._capacity: Capacity = settings.capacity
-        self.long_max = settings.long.requests_max
+        self._long_max = settings.long.requests_max
+        self._bound()
+
+    def others_told(self, others: Others) -> None:
+        """What the other gateways have here, or that it cannot be known."""
+        self.others = others
         self._bound()
 
     def _bound(self) -> None:
         capacity = self._capacity
-        self.requests_max = capacity.requests_max if self._slots is None else min(capacity.requests_max, self._slots)
+        parts = self.others.gateways + 1 if self.others.away else 1
+        requests_max = capacity.requests_max if self._slots is None else min(capacity.requests_max, self._slots)
+        self.requests_max = max(1, requests_max // parts)
+        self.long_max = max(1, self._long_max // parts)
         known = [float(t) for t in (capacity.tokens_max, self._learnt) if t is not None]
-        self.tokens_max: float | None = min(known) if known else None
+        self.tokens_max: float | None = min(known) / parts if known else None
 
     @property
     def full(self) -> bool:
-        return self.requests >= self.requests_max
+        return self.requests + self.others.requests >= self.requests_max
 
     @property
     def lane_open(self) -> bool:
-        return self.long_running < self.long_max
+        return self.long_running + self.others.long < self.long_max
 
     def fits(self, need_tokens: int, now: MonoNs) -> bool:
         """A request larger than everything fits when nothing else is in flight: the engine will say whether it can."""
-        if self.requests >= self.requests_max:
+        others = self.others
+        if self.requests + others.requests >= self.requests_max:
             return False
-        if self.tokens_max is not None and self.tokens + need_tokens > self.tokens_max and self.requests:
+        if (
+            self.tokens_max is not None
+            and self.tokens + others.tokens + need_tokens > self.tokens_max
+            and (self.requests or others.requests)
+        ):
             return False
         if self.hosted is None or (at := self.hosted.next_at(need_tokens, now)) <= now:
             return True
@@ -75,7 +93,9 @@ class Room:
     @property
     def free_tokens(self) -> float:
         """What a request may need to fit, as far as KV tokens go."""
-        return float("inf") if self.tokens_max is None or not self.requests else self.tokens_max - self.tokens
+        if self.tokens_max is None or not (self.requests or self.others.requests):
+            return float("inf")
+        return self.tokens_max - self.tokens - self.others.tokens
 
     def heard(self, load: EngineLoad) -> None:
         """What the engine said of itself."""

@@ -22,6 +22,7 @@ from headway.calls.admission.forecast import NONE, Forecast, Wait
 from headway.calls.admission.model import EndpointAdmission, EngineLoad, Share
 from headway.calls.admission.order import HeapOrder
 from headway.calls.admission.orders import order_named
+from headway.calls.admission.others import Others
 from headway.calls.admission.promises import Print, Promises
 from headway.calls.admission.room import Hosted, Room
 from headway.calls.admission.standing import Standing
@@ -32,6 +33,7 @@ from headway.kernel.limits import ADMISSION_RUNS_KEPT_MAX, ADMISSION_TENANTS_KEP
 
 TOKENS_MAX = 2**40
 LOOKED_AT = 8
+SLACK_KEPT = 0.99
 RANKS = {"": Rank.NORMAL, "demote": Rank.DEMOTED, "pause": Rank.PAUSED, "cut": Rank.PAUSED}
 
 
@@ -78,6 +80,8 @@ class Scheduler:
         self.runs: dict[tuple[str, str], Run] = {}
         self.submitted = self.queued = self.running = self.done = self.refused = self.evicted = 0
         self.long_queued = self.short_unread = 0
+        self._slack = 0.0
+        """The largest cost over weight of late."""
         self.usage_missing = self.usage_refused = self.ignored = 0
         self._seq = 0
         self._paused: set[str] = set()
@@ -105,7 +109,7 @@ class Scheduler:
     def pick(self, now: MonoNs) -> Call | None:
         """The next call to send, charged and counted as running. None: nobody may go now."""
         self.room.wakes_at = None
-        if not self.queued or self.room.full:
+        if not self.queued or self.room.full or (self.room.others.queued and self._others_first(now)):
             return None
         call = self.order.next(now)
         if call is None:
@@ -196,8 +200,10 @@ class Scheduler:
             self.order.put(call, now)
         self.standing.recount(self.tenants.values())
 
-    def counters_merged(self, now: MonoNs) -> None:
-        """Other gateways' charges have come in: counters may stand anywhere."""
+    def others_told(self, others: Others, now: MonoNs) -> None:
+        """Other gateways' charges have come in, counters may stand anywhere; and this is what they have in flight."""
+        self.room.others_told(others)
+        self.order.room_changed()
         self.standing.recount(self.tenants.values())
         for tenant in self.tenants.values():
             if tenant.queued:
@@ -253,6 +259,18 @@ class Scheduler:
             self._rerank(tenant, now)
 
     # --- how
+
+    def _others_first(self, now: MonoNs) -> bool:
+        """Whether a free place is another gateway's to take: somebody waits there who was served less, by more than what one exchange may hide.
+
+        Orders without counters go by how many wait where.
+        """
+        room, others = self.room, self.room.others
+        if not self.order.by_counter:
+            waiting = self.queued + others.queued
+            return room.requests >= max(1.0, room.requests_max * self.queued / waiting)
+        own = self.order.contender(now)
+        return own is not None and others.least is not None and own > others.least + self._slack
 
     def _made(self, event: Arrived, now: MonoNs) -> Call:
         settings = self.settings
@@ -358,6 +376,7 @@ class Scheduler:
         tenant.running += 1
         call.began_at, call.epoch = now, tenant.epoch
         self.standing.charge(call, call.cost)
+        self._slack = max(call.cost / tenant.weight, self._slack * SLACK_KEPT)
         call.outstanding = call.unsettled = call.cost
         tenant.outstanding += call.cost
         tenant.unsettled += call.cost
