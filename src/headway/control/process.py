@@ -235,7 +235,9 @@ class ControlProcess:
 
     def _objectives(self) -> Mapping[str, Objective]:
         """Of the classes that the configuration in force gives one."""
-        return {}
+        loaded = self.reloader.loaded
+        classes = (loaded.settings if loaded else self.settings).classes
+        return {name: Objective(klass=name, first_token_ms=told.first_token_ms, share=told.share) for name, told in classes.items()}
 
     def _owner_problem(self) -> str:
         return self._owner_failed
