@@ -11,11 +11,11 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
-from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from headway.kernel.figure import Proof
+from headway.kernel.figure import Figure, Proof
+from headway.lab.fair import figures as fair_figures
 from headway.lab.traces.reading import TraceMissing, traces_folder
 from headway.lab.worlds.machines import pro6000_8b
 from headway.prove.admission_figures import figures
@@ -63,16 +63,17 @@ def seeds_of(seed: int, count: int = SEEDS) -> list[int]:
     return random.Random(f"admission:{seed}").sample(range(1_000_000), count)
 
 
-def prove(seed: int, *, data: str | None, say: Say, count: int = SEEDS, kinds: Iterable[str] = tuple(KINDS)) -> Proof:
-    """NotMeasurable where the machine's kernel tables are not there; KeyboardInterrupt after its processes have ended."""
+def prove(
+    seed: int, *, data: str | None, say: Say, count: int = SEEDS, kinds: Iterable[str] = tuple(KINDS), fair: bool = True
+) -> Proof:
+    """NotMeasurable where the measurements behind it are not there; KeyboardInterrupt after its processes have ended."""
     began = time.monotonic()
-    traces = traces_folder(data)
     try:
-        pro6000_8b(traces)
+        pro6000_8b(traces_folder(data))
+        samples, found = _measured(seed, seeds_of(seed, count), tuple(kinds), data, fair, say)
     except TraceMissing as error:
         raise NotMeasurable(str(error), "point HEADWAY_DATA or --data at the folder that holds traces/") from None
-    samples = _measured(seeds_of(seed, count), tuple(kinds), traces, say)
-    found = figures(samples)
+    found = figures(samples) | found
     alarms = sum(int(sample.get("control_alarms", 0)) for sample in samples.get("giants", []))
     return Proof(
         pillar="admission",
@@ -84,22 +85,35 @@ def prove(seed: int, *, data: str | None, say: Say, count: int = SEEDS, kinds: I
     )
 
 
-def _measured(seeds: list[int], kinds: tuple[str, ...], traces: Path, say: Say) -> dict[str, list[Sample]]:
-    """In the order of the seeds, whatever order they end in."""
+def _measured(
+    seed: int, seeds: list[int], kinds: tuple[str, ...], data: str | None, fair: bool, say: Say
+) -> tuple[dict[str, list[Sample]], dict[str, Figure]]:
+    """Samples in the order of the seeds, whatever order they end in; and the figures of the fair worlds, one job of its own."""
     workers = max(1, min(WORKERS_MAX, os.cpu_count() or 1))
+    traces = traces_folder(data)
     found: dict[tuple[str, int], Sample] = {}
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_leave_stopping_to_parent) as pool:
+        longest = pool.submit(fair_figures, seed, data) if fair else None
         jobs: dict[Future[Sample], tuple[str, int]] = {
             pool.submit(measure, kind, each, traces): (kind, each) for each in seeds for kind in kinds
         }
         try:
             for ended in as_completed(jobs):
                 found[jobs[ended]] = ended.result()
-                say(f"{len(found)} of {len(jobs)} worlds")
+                say(f"{len(found)} of {len(jobs)} worlds{'' if longest is None or longest.done() else ', and the fair six'}")
+            fair_found = {} if longest is None else longest.result()
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
+            _stop(pool)
             raise
-    return {kind: [found[(kind, each)] for each in seeds] for kind in kinds}
+    return {kind: [found[(kind, each)] for each in seeds] for kind in kinds}, fair_found
+
+
+def _stop(pool: ProcessPoolExecutor) -> None:
+    """At once: what its processes were at is of no use any more."""
+    processes = tuple((getattr(pool, "_processes", None) or {}).values())
+    pool.shutdown(wait=False, cancel_futures=True)
+    for process in processes:
+        process.terminate()
 
 
 def _leave_stopping_to_parent() -> None:
