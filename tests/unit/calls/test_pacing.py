@@ -113,6 +113,16 @@ def test_it_yields_to_small_ones_and_comes_in_within_its_bound() -> None:
     assert ms_between(START, unhindered) < 1.3 * alone_ms
 
 
+@pytest.mark.parametrize("fixed_ms", [30.0, 55.0, 200.0])
+@pytest.mark.parametrize("factor", [1.5, 2.0, 3.0])
+def test_pieces_grow_where_their_fixed_part_would_cost_the_prompt_its_bound(fixed_ms: float, factor: float) -> None:
+    endpoint = busy(Pacing(on=True, stall_ms=60, piece_tokens_min=8, delay_factor_max=factor))
+    pieces, ended, _ = run(begin(endpoint, 6_000), Engine(tokens_per_s=400, fixed_ms=fixed_ms))
+    alone_ms = 6_000 * 1000 / 400
+    assert ms_between(START, ended) <= factor * alone_ms * 1.1
+    assert len(pieces) > 20, "and no further than that takes"
+
+
 def test_a_wait_ends_when_the_small_one_does() -> None:
     endpoint = busy(Pacing(on=True))
     endpoint.rate.saw(4_000, 10_000, START)

@@ -19,6 +19,7 @@ from statistics import median
 import msgspec
 
 from headway.calls.admission.model import Pacing
+from headway.calls.admission.prefill_cost import PrefillCost
 from headway.kernel.instants import NS_PER_S, MonoNs, after_ms, ms_between
 from headway.kernel.limits import PIECES_PER_CALL_MAX
 
@@ -48,6 +49,8 @@ DISTRUST_MS = 600_000
 SPARE_AT_ONCE = 0.25
 """Share of the spare time that may be waited before the first piece; the rest comes as pieces are done."""
 UNKNOWN_WAIT_STALLS = 4
+LOSS_PIECES_MIN = 3
+"""After so many pieces what each of them loses is believed."""
 CACHE_DOES_NOT_HOLD = "cache does not hold"
 
 
@@ -116,11 +119,12 @@ class SmallTraffic:
 class EndpointPacing:
     """What is known of one endpoint, and the start of each paced call there."""
 
-    __slots__ = ("_distrusted_until", "pieces", "rate", "settings", "small")
+    __slots__ = ("_distrusted_until", "cost", "pieces", "rate", "settings", "small")
 
     def __init__(self, settings: Pacing) -> None:
         self.settings = settings
         self.rate = PrefillRate(settings.prefill_tokens_per_s)
+        self.cost = PrefillCost()
         self.small = SmallTraffic()
         self.pieces = 0
         """Sent since the start."""
@@ -152,7 +156,7 @@ class Pacer:
     """One long call. ``next`` says what goes now; after each piece ``closed`` tells how it went."""
 
     __slots__ = (
-        "_asked", "_began", "_endpoint", "_failures", "_first_ms_per_token", "_late", "_ms_per_token", "_out",
+        "_asked", "_began", "_closed", "_endpoint", "_failures", "_first_ms_per_token", "_late", "_ms_per_token", "_out",
         "_prompt_tokens", "_rate_before", "_read_ms", "_read_tokens", "_size", "_strikes", "_total", "gave_up", "pieces",
     )  # fmt: skip
 
@@ -171,7 +175,7 @@ class Pacer:
         self._ms_per_token: deque[float] = deque(maxlen=SERVO_PIECES)
         self._first_ms_per_token: float | None = None
         self._read_ms, self._read_tokens = 0.0, 0
-        self._strikes = self._failures = self._late = 0
+        self._strikes = self._failures = self._late = self._closed = 0
 
     @property
     def left_tokens(self) -> int:
@@ -207,9 +211,12 @@ class Pacer:
             if self._failures >= STRIKES_MAX:
                 self.gave_up = "pieces fail"
             return
+        self._closed += 1
         before, new_asked = self._prompt_tokens, upto - self._asked
         grown = max(1, prompt_tokens - before)
         uncached = prompt_tokens - cached_tokens if cached_tokens is not None else grown
+        if cached_tokens is not None:
+            self._endpoint.cost.saw(uncached, cached_tokens, took_ms)
         self._learn(new_asked, grown, uncached, took_ms, now)
         if not self._holds(cached_tokens, before, grown, took_ms / grown):
             self.gave_up = CACHE_DOES_NOT_HOLD
@@ -263,15 +270,36 @@ class Pacer:
     def _piece_tokens(self, now: MonoNs) -> int:
         settings = self._endpoint.settings
         size = self._size if self._size is not None else self._from_rate(now)
-        size = min(max(size, settings.piece_tokens_min), settings.piece_tokens_max)
+        size = min(max(size, settings.piece_tokens_min, self._promised_tokens(now)), settings.piece_tokens_max)
         alone = self._alone_ms(now)
         if alone is not None and ms_between(self._began, now) > alone * max(1.0, settings.delay_factor_max):
             self._late += 1  # past its bound it goes on in steps that grow, rather than in one that stalls everybody
             size *= SERVO_STEP ** min(self._late, 16)
         return math.ceil(max(size, self.left_tokens / max(1, PIECES_PER_CALL_MAX - self.pieces)))
 
+    def _promised_tokens(self, now: MonoNs) -> float:
+        """The smallest piece with which the prompt still comes in within its bound; 0 while any does, or nothing is known.
+
+        What was lost so far beside reading (the fixed part of each piece, what it reads again, waits for small requests) is what each
+        further piece will lose; so many pieces are left as the spare time pays for.
+        """
+        cost = self._endpoint.cost.fit()
+        if cost is None or self._closed < LOSS_PIECES_MIN:
+            return 0.0
+        settings, real = self._endpoint.settings, self._engine_tokens_per_token
+        total, done = self._total * real, self._asked * real
+        elapsed_ms = ms_between(self._began, now)
+        lost_ms = max(0.0, elapsed_ms - cost.span_ms(0, done)) / self._closed
+        spare_ms = cost.whole_ms(total) * max(1.0, settings.delay_factor_max) - elapsed_ms - cost.span_ms(done, total)
+        if spare_ms <= 0:
+            return SERVO_STEP * (self._size or 0.0)
+        return self.left_tokens * lost_ms / spare_ms
+
     def _alone_ms(self, now: MonoNs) -> float | None:
         """What the whole prompt would take by itself; None while nothing was measured."""
+        cost = self._endpoint.cost.fit()
+        if cost is not None:
+            return cost.whole_ms(self._total * self._engine_tokens_per_token)
         if self._read_tokens:
             return self._total * self._read_ms / self._read_tokens
         rate = self._rate_before
