@@ -149,7 +149,6 @@ class Scheduler:
         if call is None:
             self.ignored += 1
             return None
-        self.heed_days(now)
         if call.state is State.QUEUED:
             self._unqueue(call)
             self.evicted += 1
@@ -243,7 +242,8 @@ class Scheduler:
         return tenant
 
     def wake(self, now: MonoNs) -> None:
-        """Runs whose rate lets a child go again."""
+        """What time alone has changed: a day that ended, runs whose rate lets a child go again. To be called before ``pick``."""
+        self.heed_days(now)
         while self._wakes and self._wakes[0][0] <= now:
             run = heappop(self._wakes)[2]
             run.wakes_at = None
