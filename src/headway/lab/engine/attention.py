@@ -10,6 +10,10 @@ LEAST: Final = 16
 """Chunks and contexts were measured from here on, doubling."""
 
 
+DECODES: Final = 2
+"""The axis of how many decode: measured to 128 beside a prefill, and what they lose there goes on with their number."""
+
+
 class Attention:
     """Each prefill chunk at its context, decodes at their mean context, and two things that a sum of the two misses.
 
@@ -27,20 +31,21 @@ class Attention:
         self._skew = skew
 
     def layer_us(self, work: StepWork) -> float:
-        us = sum(self._prefill.at(chunk, before) for chunk, before in work.chunks)
+        prefill = sum(self._prefill.at(chunk, before) for chunk, before in work.chunks)
         count = work.decodes
         if not count:
-            return us
+            return prefill
         mean = work.decode_context / count
-        at_mean = self._decode.at(count, mean)
-        us += at_mean
+        decode = self._decode.at(count, mean)
+        skewed = 0.0
         if self._skew and work.decode_context_max > mean:
-            us += self._skew * (self._decode.at(count, work.decode_context_max) - at_mean)
-        if work.chunks:
-            tokens = sum(chunk for chunk, _ in work.chunks)
-            before = sum(chunk * context for chunk, context in work.chunks) / tokens
-            us += self._together.at(tokens, before, count, mean)
-        return us
+            skewed = self._skew * (self._decode.at(count, work.decode_context_max) - decode)
+        if not work.chunks:
+            return decode + skewed
+        tokens = sum(chunk for chunk, _ in work.chunks)
+        before = sum(chunk * context for chunk, context in work.chunks) / tokens
+        both = prefill + decode + self._together.at(tokens, before, count, mean)
+        return max(both, prefill, decode) + skewed
 
 
 def _excess(times: Mapping[Point4, float]) -> Grid4:
@@ -48,7 +53,7 @@ def _excess(times: Mapping[Point4, float]) -> Grid4:
     mixed = [key for key in times if key[0] and key[2] and all(map(_doubling, (key[0], key[1], key[3])))]
     axes = [sorted({key[i] for key in mixed}) for i in range(4)]
     excess = {key: times[key] - times[key[0], key[1], 0, 0] - times[0, 0, key[2], key[3]] for key in mixed}
-    return Grid4(axes, excess)
+    return Grid4(axes, excess, straight=DECODES)
 
 
 def _doubling(count: int) -> bool:

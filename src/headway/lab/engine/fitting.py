@@ -6,47 +6,54 @@ from typing import Final
 from headway.lab.engine.fit import FitStepTime
 from headway.lab.engine.model import StepWork
 
-ROUNDS: Final = 4
+FLAT_TOKENS: Final = (0, 32, 64, 128, 192, 256, 384, 512)
+"""Up to how many tokens a step may take as long as one token: tried one after the other."""
 RIDGE: Final = 1e-9
 """Keeps the solution in place where the steps do not tell two numbers apart."""
-
-
-def features(work: StepWork) -> tuple[float, float, float, float, float]:
-    """1, tokens, (token, context) pairs of chunks, decode context, decodes: what the fit grade multiplies."""
-    tokens = work.decodes + sum(chunk for chunk, _ in work.chunks)
-    pairs = sum(chunk * (before + chunk / 2) for chunk, before in work.chunks)
-    return 1.0, float(tokens), pairs, float(work.decode_context), float(work.decodes)
+FLOOR, BASE, TOKEN, PAIR, CONTEXT, DECODE = range(6)
 
 
 def fit(name: str, source: str, steps: Sequence[tuple[StepWork, float]]) -> FitStepTime:
-    """Least squares of relative errors over (work, milliseconds); numbers below zero are taken as zero and the others fitted again.
+    """Least squares of relative errors over (work, milliseconds), for the length of the flat part that serves them best.
 
-    The floor is the shortest step that was seen. At least one step.
+    A slope that would be negative is zero. At least one step.
     """
-    rows = [(features(work), ms) for work, ms in steps if ms > 0]
+    rows = [(work, ms) for work, ms in steps if ms > 0]
     assert rows, "a fit needs steps"
-    used = list(range(5))
-    found = [0.0] * 5
-    for _ in range(ROUNDS):
-        found = [0.0] * 5
-        for index, value in zip(used, _least_squares([[x[i] / ms for i in used] for x, ms in rows]), strict=True):
+    tried = [_with_flat(name, source, rows, flat) for flat in FLAT_TOKENS]
+    return min(tried, key=lambda made: sum((made.step_ms(work) / ms - 1) ** 2 for work, ms in rows))
+
+
+def _with_flat(name: str, source: str, rows: Sequence[tuple[StepWork, float]], flat: int) -> FitStepTime:
+    features = [[x / ms for x in _features(work, flat)] for work, ms in rows]
+    used = [index for index in range(6) if any(row[index] for row in features)]
+    found = [0.0] * 6
+    while used:
+        found = [0.0] * 6
+        for index, value in zip(used, _least_squares([[row[index] for index in used] for row in features]), strict=True):
             found[index] = value
-        negative = [index for index in used if found[index] < 0]
+        negative = [index for index in used if index >= TOKEN and found[index] < 0]
         if not negative:
             break
         used = [index for index in used if index not in negative]
-    base, token, pair, context, decode = (max(0.0, value) for value in found)
-    floor = min(ms for _, ms in rows)
     return FitStepTime(
         name=name,
         source=source,
-        floor_ms=floor,
-        base_ms=base,
-        token_ms=token,
-        pair_ms=pair,
-        context_ms=context,
-        decode_ms=decode,
+        floor_ms=max(0.0, found[FLOOR]),
+        base_ms=found[BASE],
+        token_ms=max(0.0, found[TOKEN]),
+        pair_ms=max(0.0, found[PAIR]),
+        context_ms=max(0.0, found[CONTEXT]),
+        decode_ms=max(0.0, found[DECODE]),
     )
+
+
+def _features(work: StepWork, flat: int) -> tuple[float, ...]:
+    """What the six numbers multiply: a step up to ``flat`` tokens has the floor, a longer one base and tokens."""
+    tokens = work.decodes + sum(chunk for chunk, _ in work.chunks)
+    pairs = sum(chunk * (before + chunk / 2) for chunk, before in work.chunks)
+    dense = (1.0, 0.0, 0.0) if tokens <= flat else (0.0, 1.0, float(tokens))
+    return *dense, pairs, float(work.decode_context), float(work.decodes)
 
 
 def _least_squares(rows: Sequence[Sequence[float]]) -> list[float]:

@@ -50,18 +50,22 @@ class Grid:
 
 
 class Grid4:
-    """A value over four axes, known at each crossing. KeyError when one is missing."""
+    """A value over four axes, known at each crossing. Past the last point of an axis it stays, but goes straight on along ``straight``.
 
-    __slots__ = ("_axes", "_values")
+    Straight on along several axes at once would multiply: far out, a small bend becomes any number. KeyError when a crossing is missing.
+    """
 
-    def __init__(self, axes: Sequence[Sequence[int]], values: Mapping[Point4, float]) -> None:
+    __slots__ = ("_axes", "_straight", "_values")
+
+    def __init__(self, axes: Sequence[Sequence[int]], values: Mapping[Point4, float], *, straight: int | None = None) -> None:
+        self._straight = straight
         self._axes = [list(axis) for axis in axes]
         self._values = [values[a, b, c, d] for a, b, c, d in product(*axes)]
 
     def at(self, *point: float) -> float:
         corners = [(0, 1.0)]
-        for axis, x in zip(self._axes, point, strict=True):
-            i, share = _place(axis, x)
+        for place, (axis, x) in enumerate(zip(self._axes, point, strict=True)):
+            i, share = _place(axis, x if place == self._straight else min(x, axis[-1]))
             size = len(axis)
             near = [(base * size + i, weight * (1 - share)) for base, weight in corners]
             corners = near + [(base * size + i + 1, weight * share) for base, weight in corners] if share else near
