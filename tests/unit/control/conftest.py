@@ -138,6 +138,9 @@ class MemoryEvidence:
             endpoint=where.endpoint,
             tenant=where.tenant,
         )
+        if where.tenant:
+            own = tuple(c for c in rows.counts if c.key.tenant == where.tenant)
+            rows = msgspec.structs.replace(rows, counts=own, moments=(), giants=())
         return report(rows, self.alone, list(objectives.values()), NOW)
 
     async def stalled(self, call: str, endpoint: str, since_wall_ms: int, until_wall_ms: int) -> Stalled:

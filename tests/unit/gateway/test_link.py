@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from admission_world import view
 from gateway_bench import JSON, Bench, FakeExchange, chat, key_record, settings, whole
 
+from headway.calls.admission.model import EndpointView
 from headway.calls.pricing import PriceTable
 from headway.control.leases import LeaseDesk
 from headway.control.link import LinkServer, Listeners
@@ -26,6 +28,7 @@ from headway.ledger.model import BudgetSpec, BudgetUnit, Lease
 from headway.ledger.store import open_ledger, sqlite_url
 from headway.link import frames
 from headway.link.messages import (
+    AdmissionSeen,
     BudgetScope,
     CallOpened,
     CallSeen,
@@ -476,3 +479,44 @@ async def eventually(true: Callable[[], Awaitable[bool]], timeout_s: float = 5.0
     async with asyncio.timeout(timeout_s):
         while not await true():
             await asyncio.sleep(0.02)
+
+
+# --- the state of admission
+
+
+async def test_queues_are_told_every_second_and_their_end_once(
+    rig: Rig, control: FakeControl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link_module, "HEARTBEAT_S", 0.02)
+    told = [view()]
+    rig.services.admission_views = lambda _now: tuple(told)
+    rig.run()
+    assert (await control.wait_for(AdmissionSeen, 3))[-1].endpoints == (view(),)
+    told.clear()
+    await until(lambda: bool((seen := [m for m in control.heard if isinstance(m, AdmissionSeen)]) and seen[-1].endpoints == ()))
+    ended = sum(isinstance(m, AdmissionSeen) for m in control.heard)
+    await control.wait_for(Heartbeat, sum(isinstance(m, Heartbeat) for m in control.heard) + 3)
+    assert sum(isinstance(m, AdmissionSeen) for m in control.heard) == ended
+
+
+async def test_a_fault_in_telling_queues_is_a_problem_and_costs_no_link(
+    rig: Rig, control: FakeControl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link_module, "HEARTBEAT_S", 0.02)
+
+    def fail(_now: object) -> tuple[EndpointView, ...]:
+        raise RuntimeError("no view")
+
+    rig.services.admission_views = fail
+    rig.run()
+    await until(lambda: "admission" in rig.state.problems)
+    rig.services.admission_views = lambda _now: (view(),)
+    await control.wait_for(AdmissionSeen)
+    assert "admission" not in rig.state.problems
+    assert len(control.hellos) == 1
+
+
+def test_the_busiest_tenants_are_told_where_there_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link_module, "ADMISSION_TENANTS_SEEN_MAX", 2)
+    assert [t.tenant for t in link_module.shortened(view()).tenants] == ["reports", "globex"]
+    assert link_module.shortened(view()).submitted == view().submitted

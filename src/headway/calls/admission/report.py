@@ -31,6 +31,8 @@ KINDS = {
 }
 """What a line is of; a name that is not listed is pooled over."""
 NAMES = ("endpoint", "tenant", "klass", "band")
+TAIL_CALLS_MIN, TAIL_PERCENT = 20, 95
+"""Of fewer calls a 95th or 99th percentile would be the largest of them and no more: it is not shown."""
 METHOD = "exact quantile by rank; 95 % interval by order statistics"
 _Z95 = 1.959963984540054
 
@@ -243,6 +245,8 @@ class _Table:
         def figure(name: str) -> Figure:
             value, low, high = found.values[name] if found is not None else (None, None, None)
             n = found.n if found is not None else 0
+            if few := too_few(n, PERCENTS[name]):
+                return Figure(value=None, unit=unit, n=n, method=few, age_s=self._age_s, stratum=key.name)
             sampled = f", of one call in {self._one_in}" if self._one_in > 1 else ""
             method = METHOD + sampled if value is not None else missing
             return Figure(value=value, unit=unit, n=n, method=method, low=low, high=high, age_s=self._age_s, stratum=key.name)
@@ -260,6 +264,11 @@ class _Table:
             return Figure(value=value, unit="ms", n=len(gaps), method=method, age_s=self._age_s, stratum=key.name)
 
         return Quantiles(p50=figure("p50"), p95=figure("p95"), p99=figure("p99"))
+
+
+def too_few(n: int, percent: int) -> str:
+    """Why a quantile is not shown; empty when it is."""
+    return f"n too small: {n}, from {TAIL_CALLS_MIN} on" if 0 < n < TAIL_CALLS_MIN and percent >= TAIL_PERCENT else ""
 
 
 def gaps_by_key(spans: Iterable[CallSpan]) -> dict[Key, list[float]]:
@@ -287,6 +296,8 @@ def quantile(values: Sequence[float], percent: int, unit: str, stratum: str = ""
     ordered, n = sorted(values), len(values)
     if not n:
         return Figure(value=None, unit=unit, n=0, method="no call had one", stratum=stratum)
+    if few := too_few(n, percent):
+        return Figure(value=None, unit=unit, n=n, method=few, stratum=stratum)
     middle = n * percent / 100
     half = _Z95 * sqrt(n * percent * (100 - percent) / 10_000)
     low, high = floor(middle - half), ceil(middle + half) + 1
