@@ -378,6 +378,7 @@ class GuardedHttp(HttpToolsProtocol):
         if cycle is not None and not cycle.response_complete:
             path = str(cycle.scope["path"])
             cycle.disconnected = True
+            cycle.waiting_for_100_continue = False  # its application may yet ask for the body: nothing is written behind the end
             cycle.message_event.set()
             self.flow.resume_writing()
             if cycle.response_started:

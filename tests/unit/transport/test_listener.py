@@ -288,6 +288,21 @@ def test_expect_is_answered_only_when_the_body_is_read(on_loop: OnLoop) -> None:
     on_loop(test())
 
 
+def test_a_refused_body_is_not_asked_for_afterwards(on_loop: OnLoop, caplog: pytest.LogCaptureFixture) -> None:
+    """Head and bad body come in one read: the application starts when the refusal and the end have been written."""
+
+    async def check() -> None:
+        async with running(echo) as there:
+            head = b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n"
+            answer, closed = await there.ask(head + b"nonsense\r\n")
+            assert closed
+            assert answer.startswith(b"HTTP/1.1 400 ")
+            assert b"100 Continue" not in answer
+
+    on_loop(check())
+    assert "Exception in ASGI" not in caplog.text
+
+
 def test_an_answer_before_the_body_has_ended_is_read_whole_and_closes(on_loop: OnLoop) -> None:
     """The caller is still sending megabytes; the answer must not be lost in a reset, and what it sends is nobody's request."""
 
