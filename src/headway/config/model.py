@@ -279,12 +279,23 @@ class State(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Relative to the folder of headway.toml."""
 
 
+class Shared(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[shared]``: what several gateways in front of the same endpoints share, so that tenants are served fairly over all of them."""
+
+    url: str = ""
+    """Valkey or Redis: a reference (``env:NAME``, ``file:PATH``) to redis://, rediss:// or unix://; it often holds a password. Empty: each gateway
+    shares out by itself. Needs the extra headway[shared]."""
+    prefix: str = "headway:"
+    """Of every key that is written there."""
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole file."""
 
     gateway: Gateway = Gateway()
     control: Control = Control()
     state: State = State()
+    shared: Shared = Shared()
     providers: dict[str, Provider] = {}
     features: dict[str, Feature] = {}
     tenants: dict[str, Tenant] = {}

@@ -3,9 +3,11 @@
 Until then the desk makes no event for any call. An endpoint without an admission table is never asked about, whatever the others do.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
+from headway.calls.admission.counters import Counters
 from headway.calls.admission.model import EndpointAdmission, EndpointView, EngineLoad
+from headway.calls.admission.others import ALONE, Others
 from headway.calls.admission.policy import AdmissionPolicy
 from headway.gateway.admission_settings import UNSHARED, endpoints_of, shares_of
 from headway.gateway.desk import Desk
@@ -16,8 +18,11 @@ DAY_MS = 86_400_000
 
 
 class GatewayAdmission:
-    def __init__(self, desk: Desk) -> None:
+    """``counters`` makes an endpoint's virtual token counters where they are shared with other gateways; None keeps them here."""
+
+    def __init__(self, desk: Desk, counters: Callable[[str], Counters] | None = None) -> None:
         self._desk = desk
+        self._counters = counters
         self.policy: AdmissionPolicy | None = None
         self.endpoints: Mapping[str, EndpointAdmission] = {}
 
@@ -27,7 +32,9 @@ class GatewayAdmission:
         if self.policy is None:
             if not endpoints:
                 return
-            self.policy = AdmissionPolicy(endpoints, shares, default=UNSHARED, day_ends=_day_ends(now, wall))
+            self.policy = AdmissionPolicy(
+                endpoints, shares, default=UNSHARED, day_ends=_day_ends(now, wall), counters=self._counters
+            )
             self._desk.admit_by(self.policy, frozenset(endpoints))
         else:
             self._desk.admit_by(self.policy, frozenset(endpoints))
@@ -38,6 +45,15 @@ class GatewayAdmission:
         """What an engine says of itself."""
         if self.policy is not None and endpoint in self.endpoints:
             self._desk.do(self.policy.load(endpoint, load, now), now)
+
+    def own(self, endpoint: str, now: MonoNs) -> Others:
+        """What this gateway has at an endpoint, for the other gateways."""
+        return ALONE if self.policy is None else self.policy.own(endpoint, now)
+
+    def others_told(self, endpoint: str, others: Others, now: MonoNs) -> None:
+        """What the other gateways have there: who may go now goes."""
+        if self.policy is not None:
+            self._desk.do(self.policy.others_told(endpoint, others, now), now)
 
     def views(self, now: MonoNs) -> tuple[EndpointView, ...]:
         """Endpoints that are shared and have seen calls."""

@@ -28,6 +28,9 @@ class AdmissionMetrics:
         self._pieces = gauge("headway_admission_pieces", "Pieces of paced prompts sent since the start.", (), ("endpoint",))
         self._pacing = gauge("headway_admission_pacing", "1 at the state that pacing is in.", (), ("endpoint", "state"))
         self._usage = gauge("headway_admission_usage", "Usage reports that were missing or refused.", ("what",), ("endpoint",))
+        self._shared = gauge(
+            "headway_admission_shared", "1: counters are shared with other gateways; 0: the shared store is away.", (), ("endpoint",)
+        )
         self._pacing_was: dict[str, str] = {}
 
     def watch(self, registry: Registry, views: Callable[[], Sequence[EndpointView]]) -> None:
@@ -49,5 +52,7 @@ class AdmissionMetrics:
                 self._pacing.labels(name, was).set(0)
             self._pacing_was[name] = view.pacing
             self._pacing.labels(name, view.pacing).set(1)
+            if view.shared != "local":
+                self._shared.labels(name).set(view.shared == "shared")
             self._usage.labels("missing", name).set(view.usage_missing)
             self._usage.labels("refused", name).set(view.usage_refused)

@@ -15,6 +15,7 @@ from headway.gateway.shared_counters import Exchange, Store, StoreAway, Told
 from headway.kernel.instants import MonoNs, mono_ns, ms_between
 from headway.kernel.limits import SHARED_AWAY_MS, SHARED_EXCHANGE_MS, SHARED_TENANTS_A_TIME_MAX
 
+PROBLEM = "shared counters"
 log = logging.getLogger(__name__)
 
 
@@ -50,12 +51,11 @@ class SharedEndpoint:
 class SharedAdmission:
     """Makes each endpoint's counters (``counters_for``, called by admission) and keeps them exchanged (``run``)."""
 
-    def __init__(self, store: Store, admitting: Admitting, first_number: int) -> None:
-        """``first_number`` must be larger than any number of this gateway's earlier lives: wall milliseconds are."""
-        self._store, self._admitting, self._first = store, admitting, first_number
+    def __init__(self, store: Store, *, first_number: int, problems: dict[str, str]) -> None:
+        """``first_number`` must be larger than any number of this gateway's earlier lives: wall milliseconds are. ``problems`` is where it is
+        said that the store is away."""
+        self._store, self._first, self._problems = store, first_number, problems
         self._endpoints: dict[str, SharedEndpoint] = {}
-        self.away = ""
-        """Why counters are not shared now, in words; empty when they are."""
         self.exchanges = self.failures = 0
 
     def counters_for(self, endpoint: str) -> Counters:
@@ -65,37 +65,37 @@ class SharedAdmission:
             shared.number = self._first
         return shared.counters
 
-    async def run(self) -> None:
+    async def run(self, admitting: Admitting) -> None:
         while True:
             await asyncio.sleep(SHARED_EXCHANGE_MS / 1000)
-            for name, endpoint in list(self._endpoints.items()):
-                await self._exchange(name, endpoint)
+            await asyncio.gather(*[self.exchange(admitting, name) for name in self._endpoints])
 
     async def close(self) -> None:
         await self._store.close()
 
-    async def _exchange(self, name: str, endpoint: SharedEndpoint) -> None:
-        exchange = endpoint.next(self._admitting.own(name, mono_ns()))
+    async def exchange(self, admitting: Admitting, name: str) -> None:
+        """One round trip about one endpoint."""
+        endpoint = self._endpoints[name]
+        exchange = endpoint.next(admitting.own(name, mono_ns()))
         try:
             others, values = await self._store.exchange(name, exchange)
         except StoreAway as error:
             self.failures += 1
-            self._failed(name, endpoint, str(error), mono_ns())
+            self._failed(admitting, name, endpoint, str(error), mono_ns())
             return
         self.exchanges += 1
         now = mono_ns()
-        if endpoint.counters.mode != "shared" and self.away:
-            log.warning("the shared store is back: counters of %s are shared again", name)
+        if self._problems.pop(PROBLEM, None) is not None:
+            log.warning("the shared store is back: tenants are shared out by all gateways together again")
         endpoint.pending, endpoint.heard_at, endpoint.others = None, now, others
         endpoint.counters.merge(values)
         endpoint.counters.mode = "shared"
-        self.away = ""
-        self._admitting.others_told(name, others, now)
+        admitting.others_told(name, others, now)
 
-    def _failed(self, name: str, endpoint: SharedEndpoint, why: str, now: MonoNs) -> None:
-        if endpoint.counters.mode == "degraded" or ms_between(endpoint.heard_at, now) < SHARED_AWAY_MS:
-            return
-        endpoint.counters.mode = "degraded"
-        self.away = why
-        log.warning("%s; tenants of %s are shared out by this gateway alone until it is back", why, name)
-        self._admitting.others_told(name, Others(gateways=endpoint.others.gateways, away=True), now)
+    def _failed(self, admitting: Admitting, name: str, endpoint: SharedEndpoint, why: str, now: MonoNs) -> None:
+        if PROBLEM not in self._problems and ms_between(endpoint.heard_at, now) >= SHARED_AWAY_MS:
+            self._problems[PROBLEM] = f"{why}; each gateway shares out its own part of every endpoint until it is back"
+            log.warning("shared counters: %s", self._problems[PROBLEM])
+        if endpoint.counters.mode == "shared" and ms_between(endpoint.heard_at, now) >= SHARED_AWAY_MS:
+            endpoint.counters.mode = "degraded"
+            admitting.others_told(name, Others(gateways=endpoint.others.gateways, away=True), now)

@@ -20,6 +20,7 @@ from headway.config.secrets import Secrets
 from headway.facts.spool import Spool, SpoolLimits
 from headway.gateway import snapshot as snapshots
 from headway.gateway.admission import GatewayAdmission
+from headway.gateway.admission_shared import SharedAdmission
 from headway.gateway.app import GatewayApp
 from headway.gateway.dialects.registry import REGISTRY
 from headway.gateway.discovery import Discovery
@@ -29,10 +30,11 @@ from headway.gateway.link import ControlLink, LinkAddress
 from headway.gateway.listener import new_loop, serve
 from headway.gateway.live import Live
 from headway.gateway.services import Services
+from headway.gateway.shared_counters import RedisStore
 from headway.gateway.state import GatewayState
 from headway.gateway.upstream import Upstream
 from headway.gateway.upstream_http1 import Http1Upstream
-from headway.kernel.errors import ConfigError
+from headway.kernel.errors import ConfigError, HeadwayError
 from headway.kernel.instants import NS_PER_S, MonoNs, mono_ns, wall_ms
 from headway.kernel.logs import setup
 from headway.link.messages import KeysChanged, Snapshot
@@ -86,7 +88,8 @@ class GatewayProcess:
             on_drain=self.stop.set,
         )
         self.services.feed = self.link
-        self.admission = GatewayAdmission(self.services.desk)
+        self.shared = shared_admission(settings, self.secrets, self.name, self.state)
+        self.admission = GatewayAdmission(self.services.desk, self.shared.counters_for if self.shared is not None else None)
         self.services.admission_views = self.admission.views
         self.metrics.admission.watch(self.metrics.registry, lambda: self.admission.views(mono_ns()))
         self.engine_loads = EngineLoads(self.services, self.admission)
@@ -107,6 +110,8 @@ class GatewayProcess:
                 ("engine load", self.engine_loads.run()),
             )
         ]
+        if self.shared is not None:
+            jobs.append(asyncio.create_task(self.shared.run(self.admission), name="shared counters"))
         app = GatewayApp(self.services, self.state)
         try:
             await serve(
@@ -127,6 +132,8 @@ class GatewayProcess:
             await asyncio.gather(*jobs, return_exceptions=True)
             await self.saver.close()
             await self.upstream.close()
+            if self.shared is not None:
+                await self.shared.close()
             await asyncio.to_thread(self.spool.close)
 
     async def take_snapshot(self, snapshot: Snapshot) -> None:
@@ -228,6 +235,17 @@ def upstream_client(name: str) -> Upstream:
 
         return AiohttpUpstream(proxies_from_environment=True)
     return Http1Upstream()
+
+
+def shared_admission(settings: Settings, secrets: Secrets, gateway: str, state: GatewayState) -> SharedAdmission | None:
+    """None where gateways share nothing. ConfigError where they cannot."""
+    if not settings.shared.url:
+        return None
+    try:
+        store = RedisStore(secrets.resolve_or_literal(settings.shared.url), gateway, prefix=settings.shared.prefix)
+    except HeadwayError as error:
+        raise ConfigError(str(error), where="[shared] url") from error
+    return SharedAdmission(store, first_number=wall_ms(), problems=state.problems)
 
 
 def settle_collector() -> None:

@@ -13,7 +13,7 @@ from headway.kernel.errors import HeadwayError
 from headway.kernel.limits import SHARED_GATEWAY_ALIVE_MS, SHARED_KEPT_S, SHARED_TIMEOUT_MS
 
 SCRIPT = "shared_counters.lua"
-FIELDS_OF_OTHERS = 6
+FIELDS_OF_OTHERS = 7
 
 
 class StoreAway(HeadwayError):
@@ -67,7 +67,14 @@ class RedisStore:
     async def exchange(self, endpoint: str, exchange: Exchange) -> tuple[Others, dict[str, float]]:
         own = exchange.own
         arguments: list[str | int | float] = [self._gateway, exchange.number, SHARED_GATEWAY_ALIVE_MS, SHARED_KEPT_S]
-        arguments += [own.requests, repr(own.tokens), own.long, own.queued, "" if own.least is None else repr(own.least)]
+        arguments += [
+            own.requests,
+            repr(own.tokens),
+            own.long,
+            own.queued,
+            repr(own.weight),
+            "" if own.least is None else repr(own.least),
+        ]
         for tenant, told in exchange.told.items():
             arguments += [tenant, repr(told.base), "" if told.least is None else repr(told.least), repr(told.delta)]
         # One hash tag for both keys: on a cluster they live in one slot, as a script wants.
@@ -85,12 +92,13 @@ class RedisStore:
 
 
 def _others(answer: Sequence[str]) -> Others:
-    gateways, running, tokens, long, queued, least = answer[:FIELDS_OF_OTHERS]
+    gateways, running, tokens, long, queued, weight, least = answer[:FIELDS_OF_OTHERS]
     return Others(
         gateways=int(gateways),
         requests=int(running),
         tokens=float(tokens),
         long=int(long),
         queued=int(queued),
+        weight=float(weight),
         least=float(least) if least else None,
     )

@@ -13,6 +13,8 @@ class Others(msgspec.Struct, frozen=True, kw_only=True):
     long: int = 0
     """Long prompts being read."""
     queued: int = 0
+    weight: float = 0.0
+    """Of the tenants that have something queued there, or how many calls wait where weights do not order."""
     least: float | None = None
     away: bool = False
     """The store is: the sums are 0, and this gateway keeps to its part, one of ``gateways + 1``."""

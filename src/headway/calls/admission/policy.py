@@ -116,7 +116,12 @@ class AdmissionPolicy:
         room = scheduler.room
         least = scheduler.order.contender(now) if scheduler.queued else None
         return Others(
-            requests=room.requests, tokens=float(room.tokens), long=room.long_running, queued=scheduler.queued, least=least
+            requests=room.requests,
+            tokens=float(room.tokens),
+            long=room.long_running,
+            queued=scheduler.queued,
+            weight=scheduler.waiting_weight if scheduler.queued else 0.0,
+            least=least,
         )
 
     def counters(self, endpoint: str) -> Counters:

@@ -26,6 +26,10 @@ class Standing:
         self.waiting_tokens = 0.0
         self._weights = self._place = 0.0
 
+    @property
+    def waiting_weight(self) -> float:
+        return self._weights
+
     def read(self, tenant: Tenant) -> float:
         return self.counters.read(tenant.name)
 
