@@ -71,8 +71,11 @@ def curve_arms() -> tuple[Arm, ...]:
 
 
 def prove(seed: int, say: Say, *, arms: tuple[Arm, ...] | None = None, run_s_max: float = RUN_S_MAX) -> Proof:
-    """Run it all; about twelve minutes. Raises ModelError when the local model is not built, naming what to do."""
-    return asyncio.run(_until_stopped(_prove(seed, say, arms or (*ARMS, *curve_arms()), run_s_max)))
+    """Run it all; about twelve minutes. ModelError when the local model is not built, KeyboardInterrupt when it was told to stop."""
+    try:
+        return asyncio.run(_until_stopped(_prove(seed, say, arms or (*ARMS, *curve_arms()), run_s_max)))
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
 
 
 async def _until_stopped(work: Coroutine[None, None, Proof]) -> Proof:

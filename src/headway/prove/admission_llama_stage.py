@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 from headway.lab.model_build import model_folder
-from headway.lab.model_server import MODEL_NAME, SLOTS, ModelServer
+from headway.lab.model_server import MODEL_NAME, ModelServer
 from headway.prove.admission_llama_load import Endpoint
 from headway.prove.product import Product
 from headway.prove.rawhttp import request
@@ -27,7 +27,6 @@ _PROVIDER: Final = """
 preset = "llama.cpp"
 base_url = "{url}"
 models = ["{model}"]
-slots = {slots}
 retries_max = 0
 price_as = "free"
 
@@ -60,7 +59,7 @@ def configuration(engine_url: str, paced: Sequence[PacedArm]) -> str:
 
 
 def _provider(name: str, url: str) -> str:
-    return _PROVIDER.format(name=name, url=url, model=MODEL_NAME, slots=SLOTS)
+    return _PROVIDER.format(name=name, url=url, model=MODEL_NAME)
 
 
 class Stage:
