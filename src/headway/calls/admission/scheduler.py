@@ -109,7 +109,7 @@ class Scheduler:
     def pick(self, now: MonoNs) -> Call | None:
         """The next call to send, charged and counted as running. None: nobody may go now."""
         self.room.wakes_at = None
-        if not self.queued or self.room.full or (self.room.others.queued and self._others_first(now)):
+        if not self.queued or self.room.full:
             return None
         call = self.order.next(now)
         if call is None:
@@ -125,6 +125,7 @@ class Scheduler:
         if call is None or call.state is not State.RUNNING or tokens <= 0:
             self.ignored += 1
             return
+        self.forecast.rate.produced(tokens, now)
         expected, before = call.out_tokens, call.produced
         call.produced = min(TOKENS_MAX, before + tokens)
         if before < expected:
@@ -139,6 +140,8 @@ class Scheduler:
             return False
         call.first_at = now
         self._was_read(call)
+        if not call.long and call.began_at is not None:
+            self.forecast.rate.read(ms_between(call.began_at, now))
         return True
 
     def close(
@@ -201,12 +204,19 @@ class Scheduler:
 
     def others_told(self, others: Others, now: MonoNs) -> None:
         """Other gateways' charges have come in, counters may stand anywhere; and this is what they have in flight."""
-        self.room.others_told(others)
-        self.order.room_changed()
         self.standing.recount(self.tenants.values())
         for tenant in self.tenants.values():
             if tenant.queued:
                 self.order.refunded(tenant, now)
+        own = self.order.contender(now) if self.queued and others.queued else None
+        ahead = own is not None and others.least is not None and own > others.least + self._slack
+        self.room.others_told(others, self.waiting_weight, ahead=ahead)
+        self.order.room_changed()
+
+    @property
+    def waiting_weight(self) -> float:
+        """What waits here, to be held against what waits at other gateways: weights of tenants, or calls where weights do not order."""
+        return self.standing.waiting_weight if self.order.by_counter else float(self.queued)
 
     # --- asked
 
@@ -223,8 +233,14 @@ class Scheduler:
 
     def wait_of(self, tenant: Tenant, cost: float, now: MonoNs, *, long: bool = False, promised: bool = False) -> Wait:
         """How long a call of this cost would wait were it queued now. ``promised``: those who were told to come later are not before it."""
-        raw_ms = self._raw_wait_ms(tenant, cost if promised else cost + tenant.promised_tokens, now)
-        return self.forecast.interval(raw_ms, long=long) if raw_ms else NONE
+        if not self.queued and not self.room.full:
+            return NONE
+        with_it = cost if promised else cost + tenant.promised_tokens
+        if self.order.by_counter:
+            ahead = self.standing.ahead(tenant, with_it, 0.0 if tenant.queued else self.order.least(now))
+        else:
+            ahead = self.standing.waiting_tokens + with_it
+        return self.forecast.interval(self.forecast.raw_ms(ahead, self.room.requests_max), long=long)
 
     def cut_off(self) -> Iterator[Call]:
         """Calls of tenants that are past a budget whose overrun cuts."""
@@ -259,18 +275,6 @@ class Scheduler:
             self._rerank(tenant, now)
 
     # --- how
-
-    def _others_first(self, now: MonoNs) -> bool:
-        """Whether a free place is another gateway's to take: somebody waits there who was served less, by more than what one exchange may hide.
-
-        Orders without counters go by how many wait where.
-        """
-        room, others = self.room, self.room.others
-        if not self.order.by_counter:
-            waiting = self.queued + others.queued
-            return room.requests >= max(1.0, room.requests_max * self.queued / waiting)
-        own = self.order.contender(now)
-        return own is not None and others.least is not None and own > others.least + self._slack
 
     def _made(self, event: Arrived, now: MonoNs) -> Call:
         settings = self.settings
@@ -307,27 +311,13 @@ class Scheduler:
             )
         print = _print(tenant, event)
         promised = bool(tenant.promises) and self.promises.keep(print, now)
-        call.forecast_ms = self._raw_wait_ms(tenant, call.cost if promised else call.cost + tenant.promised_tokens, now)
-        why = self._over_bounds(tenant, promised)
-        if not why and (not settings.refuse or (call.deadline_at is None and settings.wait_ms_max is None)):
-            return None
-        wait = self.forecast.interval(call.forecast_ms, long=call.long)
-        why = why or self._too_late(call, wait, promised, now)
+        call.forecast = wait = self.wait_of(tenant, call.cost, now, long=call.long, promised=promised)
+        why = self._over_bounds(tenant, promised) or (self._too_late(call, wait, promised, now) if settings.refuse else "")
         if not why:
             return None
         retry_ms = max(1, int(wait.high) + 1)
         self.promises.make(tenant, print, call.cost, retry_ms, now)
         return Refused("overloaded", f"{why}; come again in {retry_ms / 1000:.1f} s", retry_ms)
-
-    def _raw_wait_ms(self, tenant: Tenant, cost: float, now: MonoNs) -> float:
-        """Before it is put right by earlier errors; 0 where there is a place at once."""
-        if not self.queued and not self.room.full:
-            return 0.0
-        if self.order.by_counter:
-            ahead = self.standing.ahead(tenant, cost, 0.0 if tenant.queued else self.order.least(now))
-        else:
-            ahead = self.standing.waiting_tokens + cost
-        return self.forecast.raw_ms(ahead, self.room.requests_max)
 
     def _over_bounds(self, tenant: Tenant, promised: bool) -> str:
         settings = self.settings
@@ -399,8 +389,8 @@ class Scheduler:
         if tenant.floor:
             self._rerank(tenant, now)
         self.forecast.rate.sent(call.cost, now, waiting=self.queued > 0)
-        if call.forecast_ms:
-            self.forecast.came_true(call.forecast_ms, ms_between(call.arrived_at, now), long=call.long)
+        if call.forecast is not NONE:
+            self.forecast.came_true(call.forecast, ms_between(call.arrived_at, now), long=call.long)
 
     def _overran(self, call: Call, tokens: int, now: MonoNs) -> None:
         """More output than was estimated: charged as it comes, not at the end."""
@@ -482,7 +472,7 @@ class Scheduler:
             self._reopen(run, now)
         self.forecast.rate.sent(0.0, now, waiting=self.queued > 0)
         if call.began_at is not None:
-            self.forecast.rate.ended(call.cost, ms_between(call.began_at, now))
+            self.forecast.rate.ended(call.cost, ms_between(call.began_at, now), call.produced)
 
     def _run(self, tenant: Tenant, run_id: str, now: MonoNs) -> Run:
         """One bucket for a run, whoever calls on its behalf."""

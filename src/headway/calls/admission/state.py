@@ -6,6 +6,7 @@ Costs, counters and buckets are virtual tokens; ``need_tokens`` are KV tokens. I
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
+from headway.calls.admission.forecast import NONE
 from headway.calls.admission.model import RunShare, Share
 from headway.calls.conversation import DialectName
 from headway.kernel.instants import NS_PER_S, MonoNs
@@ -113,7 +114,7 @@ class Call:
     __slots__ = (
         "arrived_at", "attempt", "band", "batch", "began_at", "blocked_at", "charged", "cost", "deadline_at", "dialect", "epoch",
         "feature", "first_at",
-        "forecast_ms", "group", "head_ok", "id", "long", "need_tokens", "out_tokens", "outstanding", "parked", "passes",
+        "forecast", "group", "head_ok", "id", "long", "need_tokens", "out_tokens", "outstanding", "parked", "passes",
         "produced", "prompt_tokens", "read_before", "run", "seq", "state", "taken_tokens", "tenant", "uncached_before", "unsettled",
     )  # fmt: skip
 
@@ -137,8 +138,8 @@ class Call:
         self.passes = 0
         self.blocked_at: MonoNs | None = None
         self.deadline_at: MonoNs | None = None
-        self.forecast_ms = 0.0
-        """What was forecast of its wait, before correction; 0 where nothing was."""
+        self.forecast = NONE
+        """Of its wait."""
         self.began_at: MonoNs | None = None
         self.first_at: MonoNs | None = None
         """When its prompt had been read."""
