@@ -48,6 +48,8 @@ UNREPORTED_SLOWDOWN_MAX = 4.0
 DISTRUST_MS = 600_000
 SPARE_AT_ONCE = 0.25
 """Share of the spare time that may be waited before the first piece; the rest comes as pieces are done."""
+LATE_STEPS_MAX = 2
+"""Past its bound a prompt's pieces double so often and no more: its last stretch is not worth a stall of seconds for everybody."""
 UNKNOWN_WAIT_STALLS = 4
 LOSS_PIECES_MIN = 3
 """After so many pieces what each of them loses is believed."""
@@ -274,7 +276,7 @@ class Pacer:
         alone = self._alone_ms(now)
         if alone is not None and ms_between(self._began, now) > alone * max(1.0, settings.delay_factor_max):
             self._late += 1  # past its bound it goes on in steps that grow, rather than in one that stalls everybody
-            size *= SERVO_STEP ** min(self._late, 16)
+            size *= SERVO_STEP ** min(self._late, LATE_STEPS_MAX)
         return math.ceil(max(size, self.left_tokens / max(1, PIECES_PER_CALL_MAX - self.pieces)))
 
     def _promised_tokens(self, now: MonoNs) -> float:
