@@ -46,7 +46,7 @@ class ContinuousEngine:
 
     def submit(self, request: EngineRequest, now: int) -> None:
         """EngineRefusal for a request that can never run, or whose id is in the engine."""
-        self.scheduler.submit(request, now, late=self.scheduler.settings.plan_ahead and self.busy)
+        self.scheduler.submit(request, late=self.scheduler.settings.plan_ahead and self.busy)
 
     def abort(self, request_id: str) -> None:
         self.scheduler.abort(request_id)
@@ -90,7 +90,7 @@ class ParallelEngine:
     def submit(self, request: EngineRequest, now: int) -> None:
         """vLLM's balance: a waiting request weighs four times a running one; ties go to the first rank."""
         rank = min(self.ranks, key=lambda one: 4 * one.waiting + one.running)
-        rank.submit(request, now, late=rank.settings.plan_ahead and self.busy)
+        rank.submit(request, late=rank.settings.plan_ahead and self.busy)
         self._rank_of[request.id] = rank
 
     def abort(self, request_id: str) -> None:

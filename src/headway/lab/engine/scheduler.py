@@ -65,7 +65,7 @@ class StepScheduler:
         seq = self._members[request_id]
         return self._decodes.produced(seq) if seq.state == DECODE else seq.base
 
-    def submit(self, request: EngineRequest, now: int, *, late: bool = False) -> None:
+    def submit(self, request: EngineRequest, *, late: bool = False) -> None:
         """``late``: the next plan does not know of it yet. EngineRefusal for a request that can never run, or whose id is in the engine."""
         if request.prompt_tokens < 1 or request.output_tokens < 1:
             raise EngineRefusal(f"request {request.id}: prompt and output are at least one token each")
@@ -77,7 +77,7 @@ class StepScheduler:
         whole = request.prompt_tokens // self._block
         keys = chain_keys(request.blocks[:whole]) if self.settings.prefix_cache else ()
         self._submitted += 1
-        seq = Sequence(request, keys, self._submitted, now)
+        seq = Sequence(request, keys, self._submitted)
         self._members[seq.id] = seq
         if late:
             self._arrivals[seq.id] = seq

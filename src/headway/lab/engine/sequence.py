@@ -12,7 +12,6 @@ class Sequence:
     """
 
     __slots__ = (
-        "arrived",
         "base",
         "begun",
         "cached",
@@ -33,7 +32,7 @@ class Sequence:
         "told_first",
     )
 
-    def __init__(self, request: EngineRequest, keys: tuple[int, ...], order: int, arrived: int) -> None:
+    def __init__(self, request: EngineRequest, keys: tuple[int, ...], order: int) -> None:
         self.id = request.id
         self.prompt = request.prompt_tokens
         self.output = request.output_tokens
@@ -41,7 +40,6 @@ class Sequence:
         self.keys = keys
         self.order = order
         """Place among all that were submitted."""
-        self.arrived = arrived
         self.state = WAITING
         self.target = request.prompt_tokens
         self.computed = 0
