@@ -28,7 +28,8 @@ RATE_TOKENS_MIN = 16
 """Shorter prefills say more about the round trip than about the rate."""
 RATE_FRESH_NS = 600 * NS_PER_S
 SMALL_MEMORY_S = 60.0
-"""Time constant with which small requests of the past are forgotten."""
+SMALL_BURST_S = 5.0
+"""Time constants with which small requests of the past are forgotten: the one that finds more of them counts."""
 QUIET_SMALL = 0.1
 """A prompt goes whole when fewer small ones than this are to be expected while the engine reads it."""
 SERVO_PIECES = 3
@@ -101,21 +102,25 @@ class PrefillRate:
 
 
 class SmallTraffic:
-    """How many small requests a second have come of late: an exponentially forgetting count."""
+    """How many small requests a second have come of late: two exponentially forgetting counts, as traffic begins within seconds and fades."""
 
-    __slots__ = ("_at", "_count")
+    __slots__ = ("_at", "_burst", "_count")
 
     def __init__(self) -> None:
-        self._count, self._at = 0.0, MonoNs(0)
+        self._count = self._burst = 0.0
+        self._at = MonoNs(0)
 
     def saw(self, now: MonoNs) -> None:
-        self._count, self._at = self._left(now) + 1.0, now
+        self._count, self._burst, self._at = self._left(now) + 1.0, self._burst_left(now) + 1.0, now
 
     def per_s(self, now: MonoNs) -> float:
-        return self._left(now) / SMALL_MEMORY_S
+        return max(self._left(now) / SMALL_MEMORY_S, self._burst_left(now) / SMALL_BURST_S)
 
     def _left(self, now: MonoNs) -> float:
         return self._count * math.exp(-max(0, now - self._at) / NS_PER_S / SMALL_MEMORY_S)
+
+    def _burst_left(self, now: MonoNs) -> float:
+        return self._burst * math.exp(-max(0, now - self._at) / NS_PER_S / SMALL_BURST_S)
 
 
 class EndpointPacing:
