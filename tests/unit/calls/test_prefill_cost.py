@@ -6,7 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from headway.calls.admission.model import EndpointAdmission, Pacing
+from headway.calls.admission.policy import AdmissionPolicy
 from headway.calls.admission.prefill_cost import Cost, PrefillCost
+from headway.calls.conversation import DialectName, Usage
+from headway.calls.model import Admit, Arrived, Chunk, Closed, Outcome
+from headway.kernel.instants import NS_PER_S, MonoNs, after_ms
 
 
 def taught(cost: Cost, sizes: list[tuple[int, int]], noise: float = 0.0, seed: int = 1) -> PrefillCost:
@@ -82,3 +87,30 @@ def test_it_forgets_an_engine_that_has_changed() -> None:
     found = learnt.fit()
     assert found is not None
     assert found.whole_ms(1_000) == pytest.approx(4_010, rel=0.02)
+
+
+def test_long_prompts_that_went_whole_teach_what_the_next_would_take() -> None:
+    shared = EndpointAdmission(pacing=Pacing(on=True))
+    policy = AdmissionPolicy({"e": shared}, {}, default=shared)
+    for number, tokens in enumerate((3_000, 5_000, 8_000, 12_000)):
+        now, call = MonoNs(number * 600 * NS_PER_S), f"call{number}"
+        told = Arrived(
+            call=call,
+            endpoint="e",
+            tenant="t",
+            klass="interactive",
+            feature="f",
+            dialect=DialectName.OPENAI_CHAT,
+            prompt_tokens_estimate=tokens,
+            prompt_tokens_error=0.1,
+            output_tokens_max=8,
+            deadline_remaining_ms=None,
+        )
+        assert any(isinstance(effect, Admit) for effect in policy.receive(told, now)), "nobody is about: it goes whole"
+        read = after_ms(now, 100 + 2.0 * tokens)
+        policy.receive(Chunk(call=call, events=1, bytes=10), read)
+        usage = Usage(input_tokens=tokens, output_tokens=8, cached_tokens=0)
+        policy.receive(Closed(call=call, endpoint="e", outcome=Outcome.DONE, usage=usage), after_ms(read, 500))
+    found = policy._place("e").pacing.cost.fit()
+    assert found is not None
+    assert found.whole_ms(10_000) == pytest.approx(20_100, rel=0.01)

@@ -106,13 +106,22 @@ class Place:
     def used(self, call_id: str, used: Used) -> Used:
         """What a call is to pay for: prompt tokens that its own pieces had read are paid once, whether or not the cache kept them."""
         call = self.scheduler.calls.get(call_id)
-        if call is None or not call.read_before:
+        if call is None:
+            return used
+        if not call.read_before:
+            self._learn_from_whole(call, used)
             return used
         if used.input_tokens is None or used.input_tokens < 0:
             return used if call.head_ok else Used(call.uncached_before, max(0, used.output_tokens or 0), 0)
         cached = max(0, used.cached_tokens or 0)
         fresh = call.uncached_before + max(0, used.input_tokens - max(cached, call.read_before))
         return Used(used.input_tokens, used.output_tokens, max(0, used.input_tokens - fresh))
+
+    def _learn_from_whole(self, call: Call, used: Used) -> None:
+        """A long prompt that went whole tells what the next one would take by itself."""
+        if call.long and call.began_at is not None and call.first_at is not None and used.input_tokens is not None:
+            cached = max(0, used.cached_tokens or 0)
+            self.pacing.cost.saw(used.input_tokens - cached, cached, ms_between(call.began_at, call.first_at))
 
     def _send(self, call: Call, now: MonoNs) -> Effect | None:
         if (
