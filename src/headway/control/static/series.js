@@ -54,6 +54,12 @@ function classes(/** @type {{ x: number[], lines: { label: string, tone: number,
   };
 }
 
+/** The next of 1, 2, 5, 10, ... */
+function round(/** @type {number} */ top) {
+  const ten = 10 ** Math.floor(Math.log10(Math.max(1, top)));
+  return ([1, 2, 5, 10].find((each) => each * ten >= top) ?? 10) * ten;
+}
+
 /** Tokens a second as bars from zero, on the same time axis as the lines above. */
 function tokens(/** @type {{ x: number[], tokens: number[] }} */ source, /** @type {any} */ uPlot) {
   const value = (/** @type {unknown} */ _, /** @type {number | null} */ v) => (v == null ? "–" : v.toFixed(0));
@@ -63,8 +69,8 @@ function tokens(/** @type {{ x: number[], tokens: number[] }} */ source, /** @ty
     series: [{ label: "tokens a second", fill: css("--g4"), stroke: css("--g4"), width: 0, paths: bars, points: { show: false }, value }],
     hooks: {},
     height: 110,
-    scales: { y: { range: (/** @type {unknown} */ _, /** @type {number} */ __, /** @type {number} */ top) => [0, Math.max(1, top * 1.05)] } },
-    y: { size: 60, space: 30, values: (/** @type {unknown} */ _, /** @type {number[]} */ ticks) => ticks.map((t) => (t >= 10000 ? `${t / 1000}k` : `${t}`)) },
+    scales: { y: { range: (/** @type {unknown} */ _, /** @type {number} */ __, /** @type {number} */ top) => [0, round(top)] } },
+    y: { size: 60, splits: (/** @type {any} */ plot) => [0, plot.scales.y.max / 2, plot.scales.y.max], values: (/** @type {unknown} */ _, /** @type {number[]} */ ticks) => ticks.map((t) => (t >= 10000 ? `${t / 1000}k` : `${t}`)) },
   };
 }
 
