@@ -53,6 +53,7 @@ class GatewayState:
             "generation": live.generation,
             "snapshot_age_s": max(0.0, (wall_ms() - live.made_wall_ms) / 1000),
             "in_flight": len(services.in_flight),
+            "saturated": _saturated(services),
         }
         if services.draining:
             return 503, detail | {"status": "draining"}
@@ -82,6 +83,16 @@ class GatewayState:
                 metrics.snapshot_age.set(0 if self.link_up else (wall_ms() - services.live.made_wall_ms) / 1000)
 
         metrics.registry.before_scrape(read)
+
+
+def _saturated(services: Services) -> list[str]:
+    """Endpoints at which calls wait, and what they wait for."""
+    return [
+        f"{view.endpoint}: {view.queued} calls wait, {view.running} of {view.requests_max:.0f} run; "
+        f"a call would wait {view.wait_forecast_ms / 1000:.1f} s"
+        for view in services.admission_views(mono_ns())
+        if view.queued
+    ]
 
 
 def _in_flight(services: Services) -> InFlight:
