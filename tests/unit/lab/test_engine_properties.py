@@ -226,7 +226,7 @@ def test_every_token_comes_once_and_memory_comes_back(setup: EngineSettings, com
         assert mine[0].cached_tokens < request.prompt_tokens
         assert sorted(event.at for event in mine) == [event.at for event in mine]
     assert built.scheduler.tokens_produced == sum(request.output_tokens for _, request in coming)
-    if setup.reserve_output and (setup.chunked_prefill is False):
+    if setup.reserve_output and not setup.chunked_prefill:
         assert built.preemptions == 0
     nothing_is_left(built.scheduler)
 

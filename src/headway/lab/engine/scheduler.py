@@ -275,12 +275,13 @@ class StepScheduler:
         wanted = self._blocks(upto) - hit
         if wanted > pool.available or wanted + pool.idle_among(seq.keys[:hit]) > pool.available:
             return False
-        return not settings.reserve_output or self._peak(seq) <= pool.capacity
+        return not settings.reserve_output or not self.running or self._peak(seq) <= pool.capacity
 
     def _peak(self, seq: Sequence) -> int:
         """The most blocks that those running and ``seq`` hold at any later step, if nobody else comes."""
-        loads = [self._load(member) for member in self._running]
-        loads.append(self._load(seq))
+        late = int(self.settings.plan_ahead)  # steps that a place is held after its last token
+        loads = [self._load(member, late) for member in (*self._running, seq)]
+        loads += [(late, member.computed) for member in self._leavers]
         loads.sort(reverse=True)
         peak = held = 0
         for count, (left, tokens) in enumerate(loads, 1):
@@ -288,11 +289,11 @@ class StepScheduler:
             peak = max(peak, held + left * count + (self._block - 1) * count)
         return peak // self._block
 
-    def _load(self, seq: Sequence) -> tuple[int, int]:
+    def _load(self, seq: Sequence, late: int) -> tuple[int, int]:
         """(decode steps to come, tokens in KV before them). The last token is never in KV: the step that ends a prefill adds none."""
         if seq.state == DECODE:
-            return seq.output - self._decodes.produced(seq), self._decodes.tokens(seq)
-        return seq.output - seq.base - 1, seq.target
+            return seq.output - self._decodes.produced(seq) + late, self._decodes.tokens(seq)
+        return seq.output - seq.base - 1 + late, seq.target
 
     def _start(self, seq: Sequence, hit: int, chunk: int) -> int:
         keys = seq.keys[:hit]
