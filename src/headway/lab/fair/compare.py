@@ -6,7 +6,6 @@ from types import MappingProxyType
 from typing import Final
 
 import msgspec
-import numpy as np
 
 from headway.lab.fair.measured import Run, load_runs
 from headway.lab.fair.measures import Seen, seen
@@ -18,7 +17,7 @@ from headway.lab.fair.workloads import SHORT_LONG, SIX, Workload, names_of
 ARMS: Final[Mapping[str, str]] = MappingProxyType({"fcfs": "fcfs", "vtc": "fair", "ours": "lanes", "published_vtc": PUBLISHED})
 """Arm -> order. VTC is the product's policy ``fair``, ours its default; the last is VTC as in the paper, which pays for tokens as they come."""
 MEASURED: Final = ("fcfs", "vtc")
-JITTERED: Final = 4
+JITTERED: Final = 3
 """Replays with small disturbances, besides the exact one."""
 
 Say = Callable[[str], None]
@@ -41,9 +40,13 @@ class Compared(msgspec.Struct, frozen=True, kw_only=True):
             for one, other in zip(self.simulated[arm], self.simulated[over], strict=True)
         ]
 
-    def middle(self, arm: str, field: str) -> float:
-        """Median of replays."""
-        return float(np.median([getattr(one, field) for one in self.simulated[arm]]))
+    def exact(self, arm: str) -> Seen:
+        """The replay without disturbances: of the file as it stands, whatever the seed."""
+        return self.simulated[arm][0]
+
+    def disturbed(self, arm: str, field: str) -> list[float]:
+        """``field`` of all replays, the exact one first."""
+        return [float(getattr(one, field)) for one in self.simulated[arm]]
 
 
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
