@@ -283,12 +283,6 @@ def _admission(path: Path, admission: Admission, report: Report) -> None:
             f"({pacing.piece_tokens_max}) lies under piece_tokens_min ({pacing.piece_tokens_min})",
             "",
         )
-    if admission.queued_per_tenant_max > admission.queued_max:
-        report(
-            (*path, "queued_per_tenant_max"),
-            f"({admission.queued_per_tenant_max}) lies over queued_max ({admission.queued_max}) and could never apply",
-            "",
-        )
 
 
 def _is_money(amount: float | str) -> bool:

@@ -48,7 +48,7 @@ def admission_of(provider: Provider) -> EndpointAdmission | None:
         passes_ms_max=told.passes_ms_max,
         age_ms_max=told.age_ms_max,
         queued_max=told.queued_max,
-        queued_per_tenant_max=told.queued_per_tenant_max,
+        queued_per_tenant_max=min(told.queued_per_tenant_max, told.queued_max),
         wait_ms_max=told.wait_ms_max,
         refuse=told.refuse,
     )

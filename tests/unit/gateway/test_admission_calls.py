@@ -95,9 +95,8 @@ async def test_without_its_table_an_endpoint_lets_everybody_go() -> None:
     await asyncio.sleep(0.005)
     assert b.engine.running == 2
     b.install(shared_settings(None))
-    await asyncio.sleep(0.005)
-    assert b.engine.running == 10
     replies = [*await asyncio.gather(*calls), await b.ask("globex")]
+    assert b.engine.running_max >= 8
     assert all(reply.status == 200 for reply in replies)
     assert b.admission.views(0) == ()  # type: ignore[arg-type]
 
@@ -231,7 +230,7 @@ async def test_a_long_prompt_goes_in_pieces_while_others_are_about() -> None:
 
 
 async def test_the_tenant_pays_for_the_prompt_once() -> None:
-    b = SharedBench(Engine(read_tokens_per_s=20_000), shared_settings(PACED))
+    b = SharedBench(Engine(read_tokens_per_s=6_000), shared_settings(PACED))
     await b.ask("globex", "warm")
     giant = b.start("acme", LONG)
     await chatter(b, giant)
@@ -252,7 +251,7 @@ async def test_nobody_about_means_no_pieces() -> None:
 
 
 async def test_a_cache_that_does_not_hold_ends_it() -> None:
-    b = SharedBench(Engine(read_tokens_per_s=20_000, caches=False), shared_settings(PACED))
+    b = SharedBench(Engine(read_tokens_per_s=6_000, caches=False), shared_settings(PACED))
     await b.ask("globex", "warm")
     giant = b.start("acme", LONG)
     await chatter(b, giant)
