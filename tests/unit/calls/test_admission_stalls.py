@@ -138,6 +138,13 @@ def test_pieces_are_their_parents_doing_and_nobodys_victims() -> None:
     assert all(stall.aggressor is None or stall.aggressor.owner != "g" for stall in stalls_estimated([giant, *pieces], LINES))
 
 
+def test_a_paced_giant_lost_only_the_time_in_which_none_of_its_pieces_ran() -> None:
+    giant = span("g", 0, 1_000, 1_100, 2_000, uncached_tokens=0)
+    pieces = [span(f"p{i}", i * 250, i * 250, i * 250 + 200, i * 250 + 200, parent_call="g", tenant="g") for i in range(4)]
+    small = span("s", 0, 0, 30, 2_000)
+    assert beside(stalls_estimated([giant, *pieces, small], {}), "g") == pytest.approx({"s": 200})
+
+
 def test_a_pause_inside_an_answer_is_laid_to_the_prompt_read_meanwhile() -> None:
     reads = tuple(30.0 + 15 * i for i in range(10)) + tuple(30.0 + 15 * 9 + 1_000 + 15 * i for i in range(1, 10))
     victim = span("v", 0, 0, 30, reads[-1] + 1, reads_ms=reads)

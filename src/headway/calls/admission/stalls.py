@@ -4,7 +4,8 @@ Exact (``stalls_exact``), where an engine says what each of its steps computed: 
 while a call was in that step or waited for a place in it.
 
 Estimated (``stalls_estimated``), from what a gateway sees of each call, in three parts:
-  queue        the wait for admission, laid to those that ran meanwhile, by tokens times the time that both shared
+  queue        the wait for admission, less the time in which its own prompt was read in pieces, laid to those that ran meanwhile, by
+               tokens times the time that both shared
   first token  what the first token took beyond its time alone, laid to prompts that were being read meanwhile, each by no more than the engine
                time that its own tokens cost (ms a token from the same line), spread evenly over its own reading
   gap          pauses inside the answer of over twice its median gap, beyond that median, laid likewise
@@ -110,7 +111,7 @@ class _Endpoint:
 
     def _queued(self, call: CallSpan) -> Iterator[Stall]:
         until = call.admitted_ms if call.admitted_ms is not None else call.ended_ms
-        wait = until - call.arrived_ms
+        wait = until - call.arrived_ms - self._own_pieces_ms(call, until)
         if wait <= 0:
             return
         parts: list[tuple[CallSpan, float]] = []
@@ -121,6 +122,11 @@ class _Endpoint:
             yield Stall(call, None, "queue", wait)
         for other, weight in parts:
             yield Stall(call, other, "queue", wait * weight / whole)
+
+    def _own_pieces_ms(self, call: CallSpan, until: float) -> float:
+        """What of its wait its own prompt was read in pieces: that is its work, and nobody's doing."""
+        mine = [s for s in self._running.meeting(call.arrived_ms, until) if self._calls[s.place].parent_call == call.call]
+        return sum(min(until, s.end) - max(call.arrived_ms, s.start) for s in mine)
 
     def _read_beside(self, call: CallSpan, kind: str, start: float, end: float, excess: float) -> Iterator[Stall]:
         """``excess`` of a window laid to the prompts read in it, each by at most the engine time of its tokens that fall into it."""
