@@ -179,6 +179,57 @@ def test_waiting_for_the_lane_banks_nothing_for_small_ones() -> None:
     assert 4 <= turns.count("h") <= 6
 
 
+def test_waiting_for_the_lane_pays_no_part_of_the_giant() -> None:
+    at = At(one("lanes", capacity=Capacity(requests_max=3), long=LongLane(prompt_tokens_over=1_000)))
+    at.put("giant1", "a", prompt=20_000)
+    at.put("giant2", "hoarder", prompt=20_000, most=1)
+    at.put("s0", "chat", prompt=500, most=1)
+    at.put("t0", "chat", prompt=500, most=1)
+    at.go()
+    for number in range(40):
+        at.put(f"s{number + 1}", "chat", prompt=500, most=1)
+        at.end(f"s{number}", Used(500, 1, 0))
+    for number in range(30):
+        at.put(f"c{number}", "chat", prompt=500, most=1)
+    at.scheduler.read("giant1", at.now)
+    assert at.end("s40", Used(500, 1, 0)) == ["giant2"]
+    for number in range(5):
+        at.put(f"h{number}", "hoarder", prompt=500, most=1)
+    [running], turns = at.end("t0", Used(500, 1, 0)), []
+    for _ in range(20):
+        [running] = at.end(running, Used(500, 1, 0))
+        turns.append(running[0])
+    assert turns == ["c"] * 20, "its giant is paid in full: chat's next twenty calls cost half of it"
+
+
+def test_who_brings_its_first_giant_late_has_no_credit_in_the_lane() -> None:
+    at = At(one("lanes", capacity=Capacity(requests_max=2), long=LongLane(prompt_tokens_over=1_000)))
+    for number in range(20):
+        at.put(f"old{number}", "old", prompt=5_000, most=1)
+    [running] = at.go()
+    turns: list[str] = []
+    for number in range(20):
+        if number == 10:
+            for late in range(20):
+                at.put(f"new{late}", "new", prompt=5_000, most=1)
+        [running] = at.end(running, Used(5_000, 1, 0))
+        turns.append(running[:3])
+    assert turns[:10] == ["old"] * 10
+    assert 4 <= turns[10:].count("new") <= 6
+
+
+def test_a_refund_puts_its_tenant_before_those_it_was_overcharged_behind() -> None:
+    at = At(one("fair", capacity=Capacity(requests_max=2)))
+    at.put("over", "a", prompt=1_800, most=400)
+    at.put("busy", "b", prompt=500, most=1)
+    at.go()
+    at.put("a2", "a", prompt=10, most=1)
+    at.put("b2", "b", prompt=400, most=1)
+    at.put("b3", "b", prompt=400, most=1)
+    assert at.end("busy", Used(500, 1, 0)) == ["b2"]
+    assert at.end("over", Used(10, 1, 0)) == ["a2"]
+
+
 def test_a_run_that_is_closed_lets_its_tenants_other_calls_go() -> None:
     at = At(one("lanes", capacity=Capacity(requests_max=10), run=RunShare(concurrency_max=2)))
     for number in range(6):
@@ -211,16 +262,23 @@ def test_a_cap_holds_back_one_tenant_and_nobody_else() -> None:
 
 def test_a_refund_of_a_charge_from_before_the_last_lift_brings_no_credit_back() -> None:
     at = At(one("fair", capacity=Capacity(requests_max=2)))
-    at.put("over", "a", prompt=1_800, most=400)
+    at.put("over", "a", prompt=3_000, most=400)
+    at.go()
+    for number in range(5):  # b is served for 2,500 while a has nothing queued
+        at.put(f"b{number}", "b", prompt=500, most=1)
+        assert at.go() == [f"b{number}"]
+        at.end(f"b{number}", Used(500, 1, 0))
     at.put("busy", "b", prompt=500, most=1)
     at.go()
+    at.put("waits", "b", prompt=500, most=1)
+    at.put("a2", "a", prompt=100, most=1)
     a = at.scheduler.tenants["a"]
-    at.put("b2", "b", prompt=500, most=1)
-    at.put("a2", "a", prompt=10, most=1)
-    assert a.epoch == 2, "lifted when it came back"
-    least = a.least_counter
+    lifted_to = a.least_counter
+    assert lifted_to > 2_000
+    assert at.end("busy", Used(500, 1, 0)) == ["waits"]
+    assert at.end("waits", Used(500, 1, 0)) == ["a2"]
     at.scheduler.close("over", at.now, Used(10, 1, 0))
-    assert at.scheduler.standing.read(a) >= least
+    assert at.scheduler.standing.read(a) == lifted_to + 102, "what it was charged since stands"
 
 
 # --- counters
