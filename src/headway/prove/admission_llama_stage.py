@@ -27,7 +27,6 @@ _PROVIDER: Final = """
 preset = "llama.cpp"
 base_url = "{url}"
 models = ["{model}"]
-retries_max = 0
 price_as = "free"
 
 [features.{name}]

@@ -132,6 +132,20 @@ def test_a_wait_ends_when_the_small_one_does() -> None:
     assert pacer.next(after_ms(START, 6), 0, 0) == Wait(until=None)
 
 
+def test_answers_of_small_ones_have_the_engine_as_long_as_the_last_piece_had_it() -> None:
+    endpoint = busy(Pacing(on=True))
+    endpoint.rate.saw(4_000, 10_000, START)
+    pacer = begin(endpoint, 6_000)
+    assert isinstance(pacer.next(START, 0, 0, 3), Piece), "no piece has kept them yet"
+    ended = after_ms(START, 240)
+    pacer.closed(0, 100, 240.0, ended)
+    assert pacer.next(ended, 0, 0, 3) == Wait(until=after_ms(ended, 240))
+    assert isinstance(pacer.next(after_ms(ended, 90), 0, 0, 0), Piece), "they have ended"
+    ended = after_ms(ended, 300)
+    pacer.closed(90, 200, 210.0, ended)
+    assert isinstance(pacer.next(after_ms(ended, 210), 0, 0, 3), Piece), "their time is over"
+
+
 @pytest.mark.parametrize("reports", [True, False])
 def test_it_stops_when_the_cache_does_not_hold(reports: bool) -> None:
     endpoint = busy(Pacing(on=True, stall_ms=250))
@@ -162,9 +176,9 @@ def test_a_warm_prefix_is_run_through_without_learning_a_false_rate() -> None:
 
 def test_failing_pieces_end_pacing() -> None:
     pacer = begin(busy(Pacing(on=True)), 9_000)
-    for _ in range(2):
-        assert isinstance(pacer.next(START, 0, 0), Piece)
-        pacer.closed(None, None, 10.0, START)
+    for failed in (True, True, False, True, True, True):
+        assert isinstance(pacer.next(START, 0, 0), Piece), "two in a row are no reason"
+        pacer.closed(0, None if failed else 40, 10.0, START)
     assert isinstance(pacer.next(START, 0, 0), Whole)
     assert pacer.gave_up == "pieces fail"
 

@@ -44,6 +44,8 @@ JUDGED_TOKENS_MIN = BLOCK_TOKENS_MAX + 64
 SURE_TOKENS_MIN = 2 * BLOCK_TOKENS_MAX
 """A cache that gives back less than half of so long a piece does not hold; of shorter ones it takes two."""
 STRIKES_MAX = 2
+FAILURES_MAX = 3
+"""In a row: one that an engine drops with an idle connection is simply sent again."""
 UNREPORTED_SLOWDOWN_MAX = 4.0
 """Without cached counts: what a piece may take beyond the first ones' time for its new tokens."""
 DISTRUST_MS = 600_000
@@ -163,7 +165,7 @@ class Pacer:
     """One long call. ``next`` says what goes now; after each piece ``closed`` tells how it went."""
 
     __slots__ = (
-        "_asked", "_began", "_closed", "_endpoint", "_failures", "_first_ms_per_token", "_late", "_ms_per_token", "_out",
+        "_answered_until", "_asked", "_began", "_closed", "_endpoint", "_failures", "_first_ms_per_token", "_late", "_ms_per_token", "_out",
         "_prompt_tokens", "_rate_before", "_read_ms", "_read_tokens", "_size", "_strikes", "_total", "gave_up", "pieces",
     )  # fmt: skip
 
@@ -173,6 +175,8 @@ class Pacer:
         self.pieces = 0
         self.gave_up = ""
         """Why the rest goes whole; empty while pieces are of use."""
+        self._answered_until = now
+        """Until when answers of small requests have the engine for themselves."""
         self._asked = 0
         """Tokens of the last piece that closed well."""
         self._out: int | None = None
@@ -188,14 +192,20 @@ class Pacer:
     def left_tokens(self) -> int:
         return self._total - self._asked
 
-    def next(self, now: MonoNs, small_waiting: int, small_running: int) -> Piece | Whole | Wait:
-        """What goes now. ``small_running``: small requests that were sent and have no first token yet, where that is known."""
+    def next(self, now: MonoNs, small_waiting: int, small_unread: int, small_answering: int = 0) -> Piece | Whole | Wait:
+        """What goes now. ``small_unread``: small requests that were sent and have no first token yet; ``small_answering``: that have.
+
+        Those that answer get one token for each piece that is computed beside them: between two pieces they have the engine for as long as
+        the last piece took, or until all have ended. Else answers pile up and fill the engine's places.
+        """
         if self._out is not None:
             return Wait(until=None)
         if self.gave_up:
             return Whole()
-        if small_waiting + small_running > 0:
+        if small_waiting + small_unread + small_answering > 0:
             until = self._yields_until(now)
+            if not small_waiting + small_unread:
+                until = min(until, self._answered_until)
             if until > now:
                 return Wait(until=until)
         elif self._quiet(now):
@@ -215,10 +225,12 @@ class Pacer:
             return
         if prompt_tokens is None or prompt_tokens <= 0:
             self._failures += 1
-            if self._failures >= STRIKES_MAX:
+            if self._failures >= FAILURES_MAX:
                 self.gave_up = "pieces fail"
             return
+        self._failures = 0
         self._closed += 1
+        self._answered_until = after_ms(now, took_ms)
         before, new_asked = self._prompt_tokens, upto - self._asked
         grown = max(1, prompt_tokens - before)
         uncached = prompt_tokens - cached_tokens if cached_tokens is not None else grown

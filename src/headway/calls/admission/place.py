@@ -137,7 +137,9 @@ class Place:
         if paced.out_since is not None:
             return None
         call, scheduler = paced.call, self.scheduler
-        step = paced.pacer.next(now, scheduler.queued - scheduler.long_queued, scheduler.short_unread)
+        unread = scheduler.short_unread
+        answering = scheduler.running - scheduler.room.long_running - unread
+        step = paced.pacer.next(now, scheduler.queued - scheduler.long_queued, unread, answering)
         if isinstance(step, Piece):
             paced.out_since = now
             spec = SubCallSpec(origin=Origin.PIECE, codec=call.dialect, upto_tokens=step.upto_tokens, share="slot")
