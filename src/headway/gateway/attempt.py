@@ -98,7 +98,7 @@ def _begin_anew(flow: Flow) -> None:
     """What an earlier attempt left is not this one's: its usage stays with its own track."""
     flow.error = flow.passed_error = None
     flow.usage = flow.stop = flow.relay = flow.head = None
-    flow.output_chars = 0
+    flow.output_chars = flow.untold_events = flow.untold_bytes = 0
     flow.lost = ()
     flow.priority = flow.slot = flow.admitted = None
     if flow.recorded_answer:
@@ -418,10 +418,15 @@ def _tell_chunk(services: Services, flow: Flow, relay: Relay, out: bytes) -> Non
     text = relay.text_of(out) if services.desk.wants_text or flow.recorded_answer is not None else ""
     if flow.recorded_answer is not None:
         flow.recorded_answer.append(text.encode())
-    if services.desk.wants_chunks and flow.admitted is not None:
-        services.desk.tell_chunk(
-            Chunk(call=flow.call, events=max(1, out.count(b"\n\n")), bytes=len(out), text=text, usage=relay.seen.usage), mono_ns()
-        )
+    desk = services.desk
+    if not desk.wants_chunks or flow.admitted is None:
+        return
+    flow.untold_events += max(1, out.count(b"\n\n"))
+    flow.untold_bytes += len(out)
+    if flow.untold_events >= desk.events_at_once or flow.tracks[-1].chunks <= 1:
+        chunk = Chunk(call=flow.call, events=flow.untold_events, bytes=flow.untold_bytes, text=text, usage=relay.seen.usage)
+        flow.untold_events = flow.untold_bytes = 0
+        desk.tell_chunk(chunk, mono_ns())
 
 
 def _note_seen(flow: Flow, track: Track, seen: Seen) -> None:

@@ -30,6 +30,8 @@ from headway.kernel.errors import BadRequest, CallError, RateLimited
 from headway.kernel.instants import NS_PER_S, MonoNs, mono_ns
 from headway.kernel.limits import POLICY_EFFECTS_PER_EVENT_MAX, SUBCALLS_PER_CALL_MAX
 
+EVENTS_AT_ONCE = 16
+"""What admission counts while an answer streams may lag so far behind: it settles by the reported usage in the end."""
 log = logging.getLogger(__name__)
 
 
@@ -54,6 +56,9 @@ class Desk:
         """False: nothing is configured, and no event is even made."""
         self.wants_chunks = tuple(p for p in self.policies if p.wants_chunks)
         self.wants_text = any(p.wants_text for p in self.wants_chunks)
+        alone = self.wants_chunks == (admission,) and not self.wants_text
+        self.events_at_once = EVENTS_AT_ONCE if alone else 1
+        """A chunk is told when it brings so many events together; an answer's first always is."""
 
     def admit_by(self, admission: CallPolicy, endpoints: frozenset[str]) -> None:
         """From now on ``admission`` answers for calls at ``endpoints``; other calls go at once, and it hears nothing of them."""

@@ -157,6 +157,9 @@ class Flow:
     # What policies asked for; untouched where none runs.
     admitted: asyncio.Event | None = None
     """Set once this attempt may go; None while no policy was asked about it."""
+    untold_events: int = 0
+    untold_bytes: int = 0
+    """Of the answer, since policies were last told of a chunk."""
     priority: int | None = None
     slot: int | None = None
     """Shared with sub-calls; see ``engine_hints``."""
