@@ -21,7 +21,7 @@ from headway.calls.admission.report import (
     time_alone,
 )
 from headway.calls.admission.spans import CallSpan
-from headway.calls.admission.stalls import UNEXPLAINED, beside, stalls_estimated
+from headway.calls.admission.stalls import UNEXPLAINED, parts_beside, stalls_estimated
 from headway.calls.model import Outcome
 from headway.facts.admission_ranks import Columns
 from headway.facts.answers import ANY, AdmissionQuery, Culprit, Stalled
@@ -74,32 +74,37 @@ def stalled(reader: Reader, call: str, endpoint: str, since_wall_ms: int, until_
     where = AdmissionQuery(since_wall_ms=since_wall_ms - STORY_MS, until_wall_ms=until_wall_ms + 1, endpoint=endpoint, origin=ANY)
     spans = [span_of(row) for row in reader.rows(_queries().spans(where, ADMISSION_CALLS_READ_MAX))]
     alone = time_alone(spans)
-    lost = beside(stalls_estimated(spans, alone), call)
+    lost = parts_beside(stalls_estimated(spans, alone), call)
     found = {span.call: span for span in spans}
     pieces: dict[str, int] = {}
     for span in spans:
         if span.parent_call:
             pieces[span.parent_call] = pieces.get(span.parent_call, 0) + 1
     culprits = [
-        _culprit(name, ms, found.get(name), pieces.get(name, 0)) for name, ms in lost.items() if name != UNEXPLAINED and ms >= 1
+        _culprit(name, ms, found.get(name), pieces.get(name, 0))
+        for name, ms in lost.items()
+        if name != UNEXPLAINED and sum(ms) >= 1
     ]
     own = found.get(call)
     return Stalled(
         culprits=tuple(sorted(culprits, key=lambda c: -c.stall_ms)[:NEIGHBOURS_SHOWN_MAX]),
-        unexplained_ms=lost.get(UNEXPLAINED, 0.0),
+        unexplained_ms=sum(lost.get(UNEXPLAINED, ())),
         alone=alone.get(own.place) if own is not None else None,
         expected_ms=_expected(own, alone),
     )
 
 
-def _culprit(call: str, ms: float, span: CallSpan | None, pieces: int) -> Culprit:
+def _culprit(call: str, parts: Sequence[float], span: CallSpan | None, pieces: int) -> Culprit:
     return Culprit(
         call=call,
         tenant=span.tenant if span else "",
         klass=span.klass if span else "",
-        uncached_tokens=span.uncached_tokens if span else None,
+        uncached_tokens=span.whole_tokens if span else None,
         pieces=pieces,
-        stall_ms=ms,
+        stall_ms=sum(parts),
+        queue_ms=parts[0],
+        first_token_ms=parts[1],
+        gap_ms=parts[2],
     )
 
 
@@ -125,6 +130,7 @@ def span_of(row: Mapping[str, Any]) -> CallSpan:
         first_token_ms=start + first if first is not None else None,
         ended_ms=start + row["tried_duration_ms"],
         uncached_tokens=row["uncached"],
+        whole_tokens=row["whole"],
         output_tokens=row["output_tokens"],
         reads_ms=_reads(row["token_times"], start, first),
     )
@@ -170,7 +176,7 @@ def _giant(row: Mapping[str, Any]) -> LongCall:
         klass=row["klass"],
         admitted_wall_ms=int(start + row["tried_queue_ms"]),
         first_token_wall_ms=int(start + first) if first is not None else None,
-        uncached_tokens=row["uncached"],
+        uncached_tokens=row["whole"],
     )
 
 

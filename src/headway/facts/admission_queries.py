@@ -8,7 +8,7 @@ import ibis.expr.types as ir
 from headway.calls.admission.bands import BANDS, GIANT_TOKENS, UNKNOWN
 from headway.calls.admission.objectives import Objective, objective_of
 from headway.calls.admission.report import NAMES
-from headway.calls.model import FAILED, Outcome
+from headway.calls.model import FAILED, Origin, Outcome
 from headway.facts.answers import ANY, AdmissionQuery
 from headway.facts.queries import newest, table
 
@@ -16,7 +16,10 @@ _GIVEN_UP = sorted({*FAILED, Outcome.CLIENT_GONE})
 
 
 def shared_calls(where: AdmissionQuery) -> ir.Table:
-    """Calls of the range beside the attempt that answered them or failed last: who, where, and when each stage began."""
+    """Calls of the range beside the attempt that answered them or failed last: who, where, and when each stage began.
+
+    ``uncached`` tokens the attempt had to read; ``whole`` are these with those of pieces that were sent ahead, the size of the prompt in bands.
+    """
     calls, tries = table("call"), table("attempt")
     calls = calls.filter(calls.started_wall_ms >= where.since_wall_ms, calls.started_wall_ms < where.until_wall_ms)
     if where.origin != ANY:
@@ -37,12 +40,28 @@ def shared_calls(where: AdmissionQuery) -> ir.Table:
     found = calls.left_join(tries, [calls.call == tries.call, calls.attempts == tries.attempt])
     found = found.mutate(
         endpoint=found.endpoint.fill_null(""),
-        uncached=(found.input_tokens - found.cached_tokens.fill_null(0)).coalesce(found.prompt_tokens_estimate),
+        uncached=ibis.greatest(_uncached(found).coalesce(found.prompt_tokens_estimate), 0),
     )
-    found = found.mutate(uncached=ibis.greatest(found.uncached, 0), band=_band(found.uncached))
+    sent = _pieces(where)
+    found = found.left_join(sent, found.call == sent.parent).drop("parent")
+    found = found.mutate(
+        whole=ibis.ifelse(found.ahead.isnull(), found.uncached, ibis.least(found.uncached + found.ahead, found.input_tokens))
+    )
+    found = found.mutate(band=_band(found.whole))
     if where.tenant:
         found = found.filter(found.tenant == where.tenant)
     return found.filter(found.endpoint == where.endpoint) if where.endpoint else found
+
+
+def _pieces(where: AdmissionQuery) -> ir.Table:
+    """What was read of each prompt that was sent ahead in pieces. In its own row that part is cached: for it the endpoint read it all the same."""
+    calls = table("call")
+    calls = calls.filter(calls.started_wall_ms >= where.since_wall_ms, calls.origin == Origin.PIECE.value)
+    return calls.group_by(parent=calls.parent_call).aggregate(ahead=ibis.greatest(_uncached(calls), 0).sum().cast("int64"))
+
+
+def _uncached(calls: ir.Table) -> ir.Value:
+    return calls.input_tokens - calls.cached_tokens.fill_null(0)
 
 
 def cells(where: AdmissionQuery, objectives: Mapping[str, Objective], klasses: Sequence[str]) -> ir.Table:
@@ -80,7 +99,7 @@ def values(where: AdmissionQuery, one_in: int, bucket_ms: int) -> ir.Table:
     return found.select(
         *NAMES,
         "upstream_model",
-        "uncached",
+        "whole",
         "first_token_ms",
         queue_ms=waited,
         bucket=(found.started_wall_ms // bucket_ms * bucket_ms).cast("int64"),
@@ -93,7 +112,7 @@ def moments(where: AdmissionQuery, bucket_ms: int) -> ir.Table:
     rows = found.select(
         "klass",
         bucket=(found.started_wall_ms // bucket_ms * bucket_ms).cast("int64"),
-        tokens=found.uncached.fill_null(0) + found.output_tokens.fill_null(0),
+        tokens=found.whole.fill_null(0) + found.output_tokens.fill_null(0),
     )
     return rows.group_by("klass", "bucket").aggregate(calls=rows.count(), tokens=rows.tokens.sum()).order_by("bucket", "klass")
 
@@ -101,8 +120,8 @@ def moments(where: AdmissionQuery, bucket_ms: int) -> ir.Table:
 def giants(where: AdmissionQuery, limit: int) -> ir.Table:
     """The newest calls with a giant prompt."""
     found = shared_calls(where)
-    found = found.filter(found.uncached >= GIANT_TOKENS, found.tried_wall_ms.notnull())
-    picked = found.select("call", "tenant", "klass", "uncached", "tried_wall_ms", "tried_queue_ms", "tried_first_token_ms")
+    found = found.filter(found.whole >= GIANT_TOKENS, found.tried_wall_ms.notnull())
+    picked = found.select("call", "tenant", "klass", "whole", "tried_wall_ms", "tried_queue_ms", "tried_first_token_ms")
     return picked.order_by(ibis.desc("call")).limit(limit)
 
 
@@ -124,6 +143,7 @@ def _as_spans(found: ir.Table) -> ir.Table:
         "parent_call",
         "outcome",
         "uncached",
+        "whole",
         "output_tokens",
         "token_times",
         "tried_wall_ms",

@@ -29,7 +29,7 @@ class Columns:
         self._measures: dict[str, Reals] = {
             "queue_ms": _reals(rows["queue_ms"]),
             "first_token_ms": first,
-            "slowdown": first / self._expected(_reals(rows["uncached"]), alone),
+            "slowdown": first / self._expected(_reals(rows["whole"]), alone),
         }
 
     def ranked(self, measure: str) -> tuple[Ranked, ...]:

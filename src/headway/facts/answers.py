@@ -121,6 +121,10 @@ class Culprit(msgspec.Struct, frozen=True, kw_only=True):
     pieces: int
     """Calls made on its behalf within the time looked at."""
     stall_ms: float
+    """In all; in the queue, before the first token and between tokens it adds up to it."""
+    queue_ms: float = 0.0
+    first_token_ms: float = 0.0
+    gap_ms: float = 0.0
 
 
 class Stalled(msgspec.Struct, frozen=True, kw_only=True):

@@ -187,6 +187,7 @@ def test_against_an_engine_whose_truth_is_known(seed: int) -> None:
             "parent_call": "",
             "outcome": "done",
             "uncached": call.input_tokens,
+            "whole": call.input_tokens,
             "output_tokens": call.output_tokens,
             "token_times": tried.token_times,
             "tried_wall_ms": tried.started_wall_ms,

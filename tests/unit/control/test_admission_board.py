@@ -404,13 +404,15 @@ async def test_a_call_says_who_cost_it_time(world):
     tried = AttemptFact(call=call, attempt=1, started_wall_ms=NOW - 5_000, gateway="gw1", endpoint="vllm-0", duration_ms=3_000.0)
     world.facts.stored[call] = StoredCall(fact=fact, attempts=(tried,))
     line = alone_by_place(spans())[("vllm-0", "m")]
-    culprit = Culprit(call=giant, tenant="reports", klass="batch", uncached_tokens=28_000, pieces=12, stall_ms=2_290.0)
+    culprit = Culprit(
+        call=giant, tenant="reports", klass="batch", uncached_tokens=28_000, pieces=12, stall_ms=2_290.0, first_token_ms=2_290.0
+    )
     world.evidence.stalls = Stalled(culprits=(culprit,), unexplained_ms=10.0, alone=line, expected_ms=30.0)
     html = (await (await world.user("olga")).get(f"/calls/{call}")).text
     text = words(html)
     assert "Alone its first token would have taken about 30 ms at this endpoint; it took 2.33 s." in text
     assert f'<a href="/calls/{giant}"' in html
-    assert "2.29 s reports batch 28,000 12" in text
+    assert "2.29 s – 2.29 s – reports batch 28,000 12" in text
     assert "10 ms are laid to nobody." in text
     hidden = words((await (await world.user("anna")).get(f"/calls/{call}")).text)
     assert "reports" not in hidden

@@ -293,3 +293,33 @@ async def test_over_the_bound_quantiles_are_of_one_call_in_so_many_and_say_so(
     assert every in (3, 4)
     assert figure.n == sum(c.started_wall_ms % every == 0 for c in world.calls)
     assert figure.n < len(world.calls) / 2
+
+
+async def test_a_prompt_sent_in_pieces_is_as_long_as_it_was_and_its_slowdown_is_against_the_whole(store: Store) -> None:
+    whole = [
+        f
+        for i in range(12)
+        for f in call(60_000 * i, "acme", "interactive", 20 + 100.0 * (1 + i % 6), input_tokens=1_000 * (1 + i % 6))
+    ]
+    paced = call(800_000, "reports", "batch", 2_000.0, input_tokens=9_000, cached_tokens=8_500, queue_ms=1_800.0)
+    assert isinstance(paced[0], CallFact)
+    pieces = [
+        f
+        for i in range(8)
+        for f in call(
+            800_000 + 220 * i,
+            "reports",
+            "batch",
+            120.0,
+            origin="piece",
+            parent_call=paced[0].call,
+            input_tokens=1_000 * (i + 1) + 500,
+            cached_tokens=1_000 * i + 436,
+        )
+    ]
+    store.put([*whole, *paced, *pieces])
+    found = await store.report()
+    stratum = line(found.strata, tenant="reports", klass="batch", band="giant")
+    assert (stratum.calls, found.giants[0].uncached_tokens, found.giants[0].call) == (1, 9_000, paced[0].call)
+    assert stratum.slowdown.p50.value == pytest.approx(2_000 / (20 + 0.1 * 9_000), rel=0.02)
+    assert sum(m.tokens for m in found.moments) == sum(1_000 * (1 + i % 6) for i in range(12)) + 9_000

@@ -287,7 +287,7 @@ def gaps_by_key(spans: Iterable[CallSpan]) -> dict[Key, list[float]]:
 
 def keys_of(span: CallSpan) -> list[Key]:
     """Every line that a call counts in."""
-    names = {"endpoint": span.endpoint, "tenant": span.tenant, "klass": span.klass, "band": band_of(span.uncached_tokens)}
+    names = {"endpoint": span.endpoint, "tenant": span.tenant, "klass": span.klass, "band": band_of(span.whole_tokens)}
     return [Key(kind=kind, **{part: names[part] for part in parts}) for kind, parts in KINDS.items()]
 
 

@@ -22,6 +22,8 @@ class CallSpan(msgspec.Struct, frozen=True, kw_only=True):
     first_token_ms: float | None = None
     ended_ms: float
     uncached_tokens: int | None = None
+    whole_tokens: int | None = None
+    """With those of the pieces that were sent ahead of it: the size of its prompt. None: nobody counted."""
     output_tokens: int | None = None
     reads_ms: tuple[float, ...] = ()
     """Reads of the answer from its first token on; empty where nobody noted them."""

@@ -181,14 +181,19 @@ def matrix_of(stalls: Iterable[Stall], by: str, named: Callable[[CallSpan], str]
     )
 
 
-def beside(stalls: Iterable[Stall], call: str) -> dict[str, float]:
-    """What ``call`` lost to each other call (by the owner's id), and to nobody in particular under UNEXPLAINED."""
-    found: dict[str, float] = {}
+def parts_beside(stalls: Iterable[Stall], call: str) -> dict[str, list[float]]:
+    """What ``call`` lost to each other call (by the owner's id) in each of KINDS, and to nobody in particular under UNEXPLAINED."""
+    found: dict[str, list[float]] = {}
     for stall in stalls:
         if stall.victim.call == call:
             name = stall.aggressor.owner if stall.aggressor is not None else UNEXPLAINED
-            found[name] = found.get(name, 0.0) + stall.ms
+            found.setdefault(name, [0.0] * len(KINDS))[KINDS.index(stall.kind)] += stall.ms
     return found
+
+
+def beside(stalls: Iterable[Stall], call: str) -> dict[str, float]:
+    """The same in all."""
+    return {name: sum(parts) for name, parts in parts_beside(stalls, call).items()}
 
 
 def folded(matrix: Matrix, kept: Iterable[str], others: str = OTHERS) -> Matrix:

@@ -11,7 +11,7 @@ from headway.calls.admission.objectives import Kept
 from headway.calls.admission.report import AdmissionReport
 from headway.calls.admission.stalls import OTHERS, UNEXPLAINED, Cell, Matrix, folded
 from headway.control.access import Who
-from headway.control.admission import NOT_YOURS
+from headway.control.admission import NOT_YOURS, slowest
 from headway.control.admission_now import SharedEndpoint
 from headway.control.charts_admission import OverTime, over_time
 from headway.control.deps import Deps, Use, Viewer
@@ -80,8 +80,12 @@ def sentence_of(report: AdmissionReport | None, now: Sequence[SharedEndpoint]) -
         return "unknown", "Cannot tell how calls fared: the stored calls cannot be read now."
     if not report.calls_in_range and not now:
         return "unknown", "Nothing has called in this range."
-    slow = report.pooled.slowdown.p99.value
-    times = f" First tokens came after {slow:.1f} times their time alone (p99)." if slow is not None else ""
+    slow = slowest(report)
+    times = (
+        f" Slowest: {slow.key.klass or 'no class'}, first tokens at {slow.slowdown.p99.value:.1f} times their time alone (p99)."
+        if slow
+        else ""
+    )
     return "ok", f"Nobody waits. {kept_words(report)}{times}"
 
 
