@@ -142,11 +142,17 @@ def _flood(samples: Samples) -> dict[str, Figure]:
         ("retry_after_admitted", SHARE, told, False),
         ("lost", "calls", "calls without an end, or missing from submitted = done + queued + running + refused + evicted", True),
         ("refused_first", "calls", "calls of the flood refused at their first try", True),
-        ("never_served", "calls", "calls of the flood that gave up", True),
+        ("late", "calls", "calls of the flood that were let wait and whose deadline came first", True),
         ("chat_ttft_p99", MS, "tenants that do not flood", True),
+        ("fifo.chat_ttft_p99", MS, "tenants that do not flood, without us", False),
         ("chat_refused", "calls", "tenants that do not flood", True),
     ]
-    return {f"flood.{name}": worst(samples, _of(f"flood.{name}"), unit, method, high=high) for name, unit, method, high in plain}
+    out = {f"flood.{name}": worst(samples, _of(f"flood.{name}"), unit, method, high=high) for name, unit, method, high in plain}
+    longer = _over("flood.makespan", "flood.fifo.makespan")
+    out["flood.makespan_over_fifo"] = worst(
+        samples, longer, RATIO, "until the last call is done: what being told to come later costs"
+    )
+    return out
 
 
 def _hosted(samples: Samples) -> dict[str, Figure]:

@@ -9,6 +9,7 @@ from typing import Final
 from headway.calls.admission.model import Capacity, EndpointAdmission
 from headway.calls.admission.objectives import Part, masking, objective_of
 from headway.calls.admission.policy import AdmissionPolicy
+from headway.kernel.instants import MonoNs
 from headway.lab.engine.engine import ContinuousEngine
 from headway.lab.engine.model import StepTime
 from headway.lab.worlds import arms
@@ -110,25 +111,27 @@ def alarms(outcomes: Outcomes) -> int:
 
 
 def flood(seed: int, traces: Path) -> Sample:
-    """One arm: who is refused can only be told when to come again by somebody who keeps order."""
-    world = FloodWorld()
+    """Without us everybody waits behind the flood; with us whoever cannot be served in time is told when to come again."""
+    world, time = FloodWorld(), pro6000_8b(traces)
     admission = EndpointAdmission(capacity=Capacity(requests_max=arms.SLOTS), wait_ms_max=WAIT_MS_MAX)
     policy = AdmissionPolicy({ENDPOINT: admission}, {}, default=admission)
-    engine = ContinuousEngine(arms.fifo().engine, pro6000_8b(traces))
-    outcomes = drive(world.asks(seed), engine, policy, endpoint=ENDPOINT)
-    came = returns(outcomes.made, world.deadline_ms)
-    view = policy.view(ENDPOINT, outcomes.ended_at)  # type: ignore[arg-type]
+    plain = drive(world.asks(seed), ContinuousEngine(arms.fifo().engine, time))
+    ours = drive(world.asks(seed), ContinuousEngine(arms.fifo().engine, time), policy, endpoint=ENDPOINT)
+    came = returns(ours.made, world.deadline_ms)
+    view = policy.view(ENDPOINT, MonoNs(ours.ended_at))
     unaccounted = abs(view.submitted - view.done - view.queued - view.running - view.refused - view.evicted)
-    chat = [m for m in outcomes.made if m.ask.band == CHAT]
+    chat = [m for m in ours.made if m.ask.band == CHAT]
     return {
         "flood.retry_after_admitted": came.share,
         "flood.came": float(came.came),
         "flood.refused_first": float(came.refused_first),
-        "flood.lost": float(lost(outcomes.made) + unaccounted + view.queued + view.running),
-        "flood.never_served": float(sum(not m.done for m in outcomes.made if m.ask.band == FLOOD)),
+        "flood.lost": float(lost(ours.made) + unaccounted + view.queued + view.running),
+        "flood.late": float(sum(not m.done for m in ours.made if m.ask.band == FLOOD)),
         "flood.chat_ttft_p99": spread(_ttft(chat)).p99,
         "flood.chat_refused": float(sum(t.refusal is not None for m in chat for t in m.tries)),
-        "flood.makespan_s": outcomes.makespan_s,
+        "flood.makespan": ours.makespan_s,
+        "flood.fifo.chat_ttft_p99": spread(_ttft([m for m in plain.made if m.ask.band == CHAT])).p99,
+        "flood.fifo.makespan": plain.makespan_s,
     }
 
 
