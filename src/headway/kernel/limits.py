@@ -243,3 +243,12 @@ LAB_LINE_BYTES_MAX = 16 * 1024 * 1024  # of a trace file; over it, or over so ma
 LAB_ROWS_MAX = 5_000_000
 LAB_ENGINE_WAITING_MAX = 1_024  # requests the simulated engine holds unbegun on a socket; more are refused with 503 and Retry-After
 LAB_ENGINE_CONNECTIONS_MAX = 4_096  # more are reset
+
+# Traces of spans, from which hops are worked out. Every repair and refusal is counted by its reason.
+HOP_TRACE_SPANS_MAX = 250_000  # of one trace; over it the trace is refused whole, since a tree that lacks spans at random lies
+HOP_TRACE_US_MAX = 366 * 86_400 * 1_000_000
+"""How long a trace may last, a person's wait included. A longer span is cut to it, one that lies further from its root is moved to its parent."""
+HOP_EARLIEST_US = 946_684_800 * 1_000_000  # 2000-01-01: a root before it has a broken clock; its trace is kept by relative times
+HOP_LATEST_US = 3_786_912_000 * 1_000_000  # 2090-01-01: likewise; who knows the time passes a nearer bound
+HOP_SKEW_US_MAX = 20_000
+"""A call of another process that ends so little after the span that made it is taken for a clock that runs ahead, and is moved; more is not."""

@@ -1,0 +1,43 @@
+"""One row a trace: what hops cost on its critical path. All reports are made of these, so that a trace is walked once."""
+
+from collections.abc import Iterable
+
+import msgspec
+
+from headway.calls.hops.critical_path import exclusive_us
+from headway.calls.hops.model import HopTrace
+
+
+class TraceTimes(msgspec.Struct, frozen=True, kw_only=True):
+    """``by_hop`` sums to ``duration_us``; microseconds."""
+
+    trace: str
+    request_type: str
+    start_us: int
+    duration_us: int
+    by_hop: dict[str, int]
+    model_us: int = 0
+    """Of ``duration_us``, how much calls of a language model own."""
+    tenant: str = ""
+    cache_hit: bool | None = None
+    prompt_band: str = ""
+
+
+def times_of(trace: HopTrace) -> TraceTimes:
+    model_hops = {span.hop for span in trace.spans if span.is_model}
+    by_hop = exclusive_us(trace)
+    return TraceTimes(
+        trace=trace.trace,
+        request_type=trace.request_type,
+        start_us=trace.spans[0].start_us,
+        duration_us=trace.duration_us,
+        by_hop=by_hop,
+        model_us=sum(us for hop, us in by_hop.items() if hop in model_hops),
+        tenant=trace.tenant,
+        cache_hit=trace.cache_hit,
+        prompt_band=trace.prompt_band,
+    )
+
+
+def all_times(traces: Iterable[HopTrace]) -> list[TraceTimes]:
+    return [times_of(trace) for trace in traces]
