@@ -281,6 +281,21 @@ def test_a_refund_of_a_charge_from_before_the_last_lift_brings_no_credit_back() 
     assert at.scheduler.standing.read(a) == lifted_to + 102, "what it was charged since stands"
 
 
+def test_a_new_generation_of_settings_takes_nothing_from_who_waited() -> None:
+    at = At(one("lanes", run=RunShare(tokens_per_s=1.0, burst_tokens=100)))
+    at.put("busy", "b", prompt=4_000, most=1)
+    at.go()
+    at.put("a1", "a", prompt=10, most=1)
+    at.put("b1", "b", prompt=10, most=1)
+    at.put("r1", "c", prompt=100, most=50, run="slow")
+    before = {name: at.scheduler.standing.read(tenant) for name, tenant in at.scheduler.tenants.items()}
+    at.scheduler.reconfigure(one("lanes", run=RunShare(tokens_per_s=50.0, burst_tokens=100)), {"a": Share(weight=2.0)}, at.now)
+    assert {name: at.scheduler.standing.read(tenant) for name, tenant in at.scheduler.tenants.items()} == before
+    assert at.scheduler.tenants["a"].weight == 2.0
+    assert at.end("busy", Used(4_000, 1, 0)) == ["a1"]
+    assert at.end("a1", Used(10, 1, 0)) == ["r1"]
+
+
 # --- counters
 
 

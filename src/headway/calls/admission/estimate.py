@@ -54,10 +54,12 @@ class OutputEstimate:
 
     def saw(self, tenant: str, feature: str, band: int, tokens: int) -> None:
         key = (tenant, feature, band)
-        window = self._kinds.pop(key, None)
+        kinds = self._kinds
+        window = kinds.get(key)
         if window is None:
-            window = _Window()
-            if len(self._kinds) >= ADMISSION_KINDS_KEPT_MAX:
-                del self._kinds[next(iter(self._kinds))]
-        self._kinds[key] = window
+            if len(kinds) >= ADMISSION_KINDS_KEPT_MAX:
+                del kinds[next(iter(kinds))]
+            window = kinds[key] = _Window()
+        elif len(kinds) > ADMISSION_KINDS_KEPT_MAX // 2:
+            kinds[key] = kinds.pop(key)
         window.saw(tokens)

@@ -77,7 +77,7 @@ class ServiceRate:
         """``tokens`` (0: nothing) were sent now; ``waiting`` says whether somebody still waits."""
         if self._at is not None:
             span_s = max(0.0, (now - self._at) / NS_PER_S)
-            kept = math.exp(-span_s / RATE_MEMORY_S)
+            kept = 1.0 - span_s / RATE_MEMORY_S if span_s < 0.1 else math.exp(-span_s / RATE_MEMORY_S)
             if not self._waiting:
                 self._idle_s, self._idle_tokens = self._idle_s * kept + span_s, self._idle_tokens * kept
             elif (now - self._since) / NS_PER_S >= self._turn_s:

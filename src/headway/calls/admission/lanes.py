@@ -7,7 +7,7 @@ hold up a single call; after ``age_ms_max`` nobody of its tenant passes the olde
 but for the passing.
 """
 
-from headway.calls.admission.fair import Fair, among_equals
+from headway.calls.admission.fair import SERVED, Fair, among_equals
 from headway.calls.admission.model import EndpointAdmission
 from headway.calls.admission.order import Entry, Group
 from headway.calls.admission.room import Room
@@ -36,7 +36,8 @@ class Lanes(Fair):
     def key(self, group: Group, head: Call) -> tuple[float, float]:
         if group.long:
             return group.tenant.lane_counter, head.seq
-        return self.standing.read(group.tenant), among_equals(group.tenant, head)
+        tenant = group.tenant
+        return self.standing.counters.read(tenant.name), float(head.seq) if tenant.fresh else SERVED + head.seq
 
     def in_lane(self, call: Call) -> bool:
         return call.long

@@ -146,6 +146,8 @@ class HeapOrder:
     ages = False
     by_counter = False
     """Waits depend on who is owed what, not on arrival alone."""
+    lifts = True
+    """False while those are put back who waited all along."""
     head_matters = True
     """The key depends on who is first in the group, so that a new call may lower it."""
 
@@ -284,7 +286,8 @@ class HeapOrder:
     def _enter(self, group: Group, now: MonoNs) -> None:
         if group.entry is None:
             if group.tenant.rank is not Rank.PAUSED and not group.tenant.capped:
-                self.lift(group, now)
+                if self.lifts:
+                    self.lift(group, now)
                 self.push(group, now)
         elif self.head_matters:
             self.push(group, now)

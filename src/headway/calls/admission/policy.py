@@ -216,7 +216,9 @@ class AdmissionPolicy:
             self.ignored += 1
             return ()
         usage = event.usage
-        used = place.used(event.call, Used(usage.input_tokens, usage.output_tokens, usage.cached_tokens))
+        used = Used(usage.input_tokens, usage.output_tokens, usage.cached_tokens)
+        if place.pacing.pieces:
+            used = place.used(event.call, used)
         return self._end(place, event.call, used, now, answered=event.outcome is Outcome.DONE, evicted=event.outcome in EVICTED)
 
     def _subcall_closed(self, event: Closed, now: MonoNs) -> Sequence[Effect]:

@@ -104,6 +104,8 @@ class Scheduler:
             return refused
         self.calls[call.id] = call
         self._queue(call, now)
+        if self.queued == 1:
+            self.forecast.rate.sent(0.0, now, waiting=True)
         return call
 
     def pick(self, now: MonoNs) -> Call | None:
@@ -196,10 +198,16 @@ class Scheduler:
         for run in self.runs.values():
             run.share = settings.run
             run.parked.clear()
+            run.wakes_at = None
+        self._wakes.clear()
         self.order = order_named(settings, self.room, self.standing)
+        self.order.lifts = False
         for call in sorted((c for c in self.calls.values() if c.state is State.QUEUED), key=lambda c: c.seq):
             call.parked = False
             self.order.put(call, now)
+            if call.run is not None:
+                self._wake_later(call.run, now)
+        self.order.lifts = True
         self.standing.recount(self.tenants.values())
 
     def others_told(self, others: Others, now: MonoNs) -> None:
@@ -222,7 +230,7 @@ class Scheduler:
 
     def next_wake(self, now: MonoNs) -> MonoNs | None:
         """When time alone may let somebody go: a run's rate, a provider's minute, the end of a day."""
-        if not self.queued:
+        if not self.queued or not (self._wakes or self._paused or self.room.wakes_at is not None):
             return None
         wakes = [at for at, _, _ in self._wakes[:1]]
         if self.room.wakes_at is not None:
@@ -259,7 +267,9 @@ class Scheduler:
 
     def wake(self, now: MonoNs) -> None:
         """What time alone has changed: a day that ended, runs whose rate lets a child go again. To be called before ``pick``."""
-        self.heed_days(now)
+        ends_at = self.days.ends_at
+        if self._days_seen != self.days.changes or (ends_at is not None and now >= ends_at):
+            self.heed_days(now)
         while self._wakes and self._wakes[0][0] <= now:
             run = heappop(self._wakes)[2]
             run.wakes_at = None
@@ -427,8 +437,8 @@ class Scheduler:
 
     def _cost_of(self, call: Call, used: Used, answered: bool) -> float:
         """What the call is to pay in all. Reported numbers count where they are numbers; else what was seen, else the estimate."""
-        prompt, output = _reported(used.input_tokens), _reported(used.output_tokens)
-        cached = _reported(used.cached_tokens) or 0
+        prompt, output, cached = _reported(used.input_tokens), _reported(used.output_tokens), used.cached_tokens
+        cached = 0 if not cached else _reported(cached) or 0
         if (used.input_tokens or 0) < 0 or (used.output_tokens or 0) < 0 or (used.cached_tokens or 0) < 0:
             self.usage_refused += 1
         if answered and (prompt is None or output is None):
@@ -470,8 +480,9 @@ class Scheduler:
             self.order.eligible(tenant, now)
         if run is not None:
             self._reopen(run, now)
-        self.forecast.rate.sent(0.0, now, waiting=self.queued > 0)
-        if call.began_at is not None:
+        if call.began_at is None:
+            self.forecast.rate.sent(0.0, now, waiting=self.queued > 0)
+        else:
             self.forecast.rate.ended(call.cost, ms_between(call.began_at, now), call.produced)
 
     def _run(self, tenant: Tenant, run_id: str, now: MonoNs) -> Run:
