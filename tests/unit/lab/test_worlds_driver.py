@@ -1,5 +1,7 @@
 """The driver: what a policy asks for is carried out at the right instants, and nothing depends on anything but the asks."""
 
+from time import process_time
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -21,7 +23,10 @@ from headway.calls.model import (
     WaitUntil,
 )
 from headway.kernel.instants import NS_PER_MS, MonoNs
-from headway.lab.engine.model import EngineEvent, EngineRequest
+from headway.lab.engine.engine import ContinuousEngine
+from headway.lab.engine.fit import FitStepTime
+from headway.lab.engine.model import EngineEvent, EngineRequest, EngineSettings
+from headway.lab.worlds.arms import headway
 from headway.lab.worlds.driver import drive
 from headway.lab.worlds.giants import GIANT, SMALL, GiantsWorld
 from headway.lab.worlds.model import Ask
@@ -233,6 +238,19 @@ def test_one_seed_one_log(seed: int) -> None:
     world = GiantsWorld(giants=1, load_s=3.0, giants_at_s=1.0)
     assert _log_of(world, seed) == _log_of(world, seed)
     assert _log_of(world, seed) != _log_of(world, seed + 1)
+
+
+def test_three_hundred_requests_take_under_two_seconds() -> None:
+    world = GiantsWorld(giants=2, load_s=25.0, giants_at_s=5.0)
+    asks = world.asks(1)
+    assert len(asks) >= 290
+    time = FitStepTime(
+        name="fit", source="a test", floor_ms=13.2, base_ms=13.2, token_ms=0.0283, pair_ms=2.33e-6, context_ms=9.1e-5, decode_ms=0.0
+    )
+    began = process_time()
+    out = drive(asks, ContinuousEngine(EngineSettings(), time, token_events=True), headway().policy(), endpoint="lab")
+    assert process_time() - began < 2.0
+    assert all(made.done for made in out.made)
 
 
 def test_small_asks_do_not_change_with_giants_and_fit_the_description() -> None:
