@@ -252,3 +252,5 @@ HOP_EARLIEST_US = 946_684_800 * 1_000_000  # 2000-01-01: a root before it has a 
 HOP_LATEST_US = 3_786_912_000 * 1_000_000  # 2090-01-01: likewise; who knows the time passes a nearer bound
 HOP_SKEW_US_MAX = 20_000
 """A call of another process that ends so little after the span that made it is taken for a clock that runs ahead, and is moved; more is not."""
+HOP_STRATA_SHOWN_MAX = 50  # of a report; the smaller ones are one, named (other)
+HOP_HOPS_SHOWN_MAX = 40  # of one stratum, by what they own; the others are one, named (other)
