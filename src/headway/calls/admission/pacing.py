@@ -54,6 +54,10 @@ SPARE_AT_ONCE = 0.25
 LATE_STEPS_MAX = 2
 """Past its bound a prompt's pieces double so often and no more: its last stretch is not worth a stall of seconds for everybody."""
 UNKNOWN_WAIT_STALLS = 4
+LOSS_RATE = 0.2
+"""How fast what a piece loses follows what the last one lost."""
+DEEPER_MAX = 3.0
+"""How many times deeper than now, at most, the rest of the prompt is taken to lie."""
 LOSS_PIECES_MIN = 3
 """After so many pieces what each of them loses is believed."""
 CACHE_DOES_NOT_HOLD = "cache does not hold"
@@ -165,8 +169,8 @@ class Pacer:
     """One long call. ``next`` says what goes now; after each piece ``closed`` tells how it went."""
 
     __slots__ = (
-        "_answered_until", "_asked", "_began", "_closed", "_endpoint", "_failures", "_first_ms_per_token", "_late", "_ms_per_token", "_out",
-        "_prompt_tokens", "_rate_before", "_read_ms", "_read_tokens", "_size", "_strikes", "_total", "gave_up", "pieces",
+        "_answered_until", "_asked", "_began", "_closed", "_closed_at", "_endpoint", "_failures", "_first_ms_per_token", "_late", "_lost_ms",
+        "_ms_per_token", "_out", "_prompt_tokens", "_rate_before", "_read_ms", "_read_tokens", "_size", "_strikes", "_total", "gave_up", "pieces",
     )  # fmt: skip
 
     def __init__(self, endpoint: EndpointPacing, prompt_tokens: int, now: MonoNs) -> None:
@@ -175,6 +179,7 @@ class Pacer:
         self.pieces = 0
         self.gave_up = ""
         """Why the rest goes whole; empty while pieces are of use."""
+        self._closed_at, self._lost_ms = now, 0.0
         self._answered_until = now
         """Until when answers of small requests have the engine for themselves."""
         self._asked = 0
@@ -230,6 +235,7 @@ class Pacer:
             return
         self._failures = 0
         self._closed += 1
+        self._note_loss(prompt_tokens, now)
         self._answered_until = after_ms(now, took_ms)
         before, new_asked = self._prompt_tokens, upto - self._asked
         grown = max(1, prompt_tokens - before)
@@ -241,6 +247,14 @@ class Pacer:
             self.gave_up = CACHE_DOES_NOT_HOLD
             self._endpoint.distrust(now)
         self._asked, self._prompt_tokens = upto, prompt_tokens
+
+    def _note_loss(self, prompt_tokens: int, now: MonoNs) -> None:
+        """What this piece took from the last one's end to its own, beyond reading its tokens."""
+        cost = self._endpoint.cost.fit()
+        if cost is not None:
+            lost = max(0.0, ms_between(self._closed_at, now) - cost.span_ms(self._prompt_tokens, prompt_tokens))
+            self._lost_ms += (lost - self._lost_ms) * (LOSS_RATE if self._lost_ms else 1.0)
+        self._closed_at = now
 
     def _learn(self, new_asked: int, grown: int, uncached: int, took_ms: float, now: MonoNs) -> None:
         """The next piece is to take ``stall_ms``: a servo on what pieces took, since a fixed part of each is not a matter of its length."""
@@ -299,16 +313,17 @@ class Pacer:
     def _promised_tokens(self, now: MonoNs) -> float:
         """The smallest piece with which the prompt still comes in within its bound; 0 while any does, or nothing is known.
 
-        What was lost so far beside reading (the fixed part of each piece, what it reads again, waits for small requests) is what each
-        further piece will lose; so many pieces are left as the spare time pays for.
+        What pieces lose of late beside reading (their fixed part, what they read again, waits for small requests) further ones will lose
+        too, and more as what is cached grows: engines move it about. So many pieces are left as the spare time pays for.
         """
         cost = self._endpoint.cost.fit()
-        if cost is None or self._closed < LOSS_PIECES_MIN:
+        if cost is None or self._closed < LOSS_PIECES_MIN or self._strikes:
             return 0.0
         settings, real = self._endpoint.settings, self._engine_tokens_per_token
         total, done = self._total * real, self._asked * real
         elapsed_ms = ms_between(self._began, now)
-        lost_ms = max(0.0, elapsed_ms - cost.span_ms(0, done)) / self._closed
+        deeper = min(DEEPER_MAX, (1 + total / max(1.0, done)) / 2)
+        lost_ms = self._lost_ms * (1 + deeper) / 2
         spare_ms = cost.whole_ms(total) * max(1.0, settings.delay_factor_max) - elapsed_ms - cost.span_ms(done, total)
         if spare_ms <= 0:
             return SERVO_STEP * (self._size or 0.0)
