@@ -115,6 +115,12 @@ class CallFact(msgspec.Struct, frozen=True, kw_only=True, tag="call", tag_field=
     """The caller's place in its own trace (W3C Trace Context); spans of the call are sent as its children."""
     replay_of: str = ""
     """The call whose answer was given again, because the caller repeated its name; this one cost nothing."""
+    blocked_ms: float = 0.0
+    """Our writes were blocked: the caller read slowly."""
+    stream_fault: str = ""
+    """loop, truncated or silent: a stream that ended as if it were good and was not. Such a call counts as failed."""
+    output_tokens_max: int | None = None
+    """The most that the caller allowed."""
 
 
 class AttemptFact(msgspec.Struct, frozen=True, kw_only=True, tag="attempt", tag_field="table"):
@@ -167,6 +173,35 @@ class AttemptFact(msgspec.Struct, frozen=True, kw_only=True, tag="attempt", tag_
     schema_version: int = 1
     traceparent: str = ""
     """The call's, so that each row can be sent as a span by itself."""
+    start_ms: float | None = None
+    """From the call's arrival to this attempt's start."""
+    sent_ms: float | None = None
+    """From start to the request's bytes being handed to the socket; None when nothing was sent."""
+    tier: str = ""
+    """The provider's service tier, as the answer names it."""
+    edge: str = ""
+    """The edge city that answered, of ``cf-ray``."""
+    address: str = ""
+    """The network address that the request went to."""
+    upstream_ms: float | None = None
+    """What the provider says it took until the head: ``openai-processing-ms`` or ``x-envoy-upstream-service-time``."""
+    reasoning_tokens: int | None = None
+    blocked_times: bytes = b""
+    """When our writes were blocked, as pairs of begin and end in the layout of ``token_times``."""
+    stream_fault: str = ""
+    """loop, truncated or silent; empty where nothing was wrong."""
+    engine_waiting: int | None = None
+    """Requests waiting in the engine by its own word, the last one before this was sent; None where it does not say."""
+    engine_running: int | None = None
+    gap_p50_ms: float | None = None
+    """Between reads from the first token to the last, without those in which our own write was blocked; filled in by control."""
+    gap_p99_ms: float | None = None
+    gap_longest_ms: float | None = None
+    gaps_over_5_medians: int | None = None
+    stalls: int | None = None
+    """Gaps longer than max(5 x running median, 250 ms)."""
+    stalled_ms: float | None = None
+    """Their sum beyond one ordinary gap each."""
 
 
 class SegmentFact(msgspec.Struct, frozen=True, kw_only=True, tag="segment", tag_field="table"):

@@ -7,10 +7,12 @@ import msgspec
 
 
 class Phase(StrEnum):
-    """In order of time. They sum to the call's duration with zero error; ``close`` takes what rounding leaves."""
+    """What a call's time goes into. They sum to ``Split.duration_ms`` with zero error; ``close`` takes what rounding leaves."""
 
+    ATTEMPTS = "attempts"
+    """At targets that did not answer, before the one that did, with the back-off between them; without our own queue there."""
     QUEUE = "queue"
-    """Our own: waiting to be admitted."""
+    """Our own: waiting to be admitted, and what else we do before anything is sent."""
     CONNECT = "connect"
     PROVIDER = "provider"
     """Waiting at the provider and prefill, up to the first token: one sum that is exact; its split is inferred."""
@@ -18,7 +20,7 @@ class Phase(StrEnum):
     STALL = "stall"
     """Gaps in the decode longer than max(5 x running median, 250 ms), without their ordinary part."""
     TOOL = "tool"
-    """Between the call before in the same run, which asked for a tool, and this one."""
+    """Between the call before in the same run, which asked for a tool, and this one: it lies before the call's arrival."""
     READER = "reader"
     """Our own writes were blocked: the caller reads slowly."""
     CLOSE = "close"
@@ -54,6 +56,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     address: str = ""
     edge: str = ""
     duration_ms: float
+    """From arrival to the last byte; ``tool_ms`` lies before it."""
     queue_ms: float = 0.0
     connect_ms: float | None = None
     sent_ms: float = 0.0
@@ -64,7 +67,10 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     """From arrival to each read that held an event."""
     blocked_ms: float = 0.0
     """Our writes to the caller were blocked."""
+    blocked_at_ms: tuple[tuple[float, float], ...] = ()
+    """When: (from, until) from arrival, in order. Empty where only the sum is known; then it is taken from the decode."""
     tool_ms: float = 0.0
+    """From the end of the call before in the run, which asked for a tool, to this one's arrival."""
     attempts: int = 1
     attempts_ms: float = 0.0
     """Spent in attempts before the one that answered, with their back-off."""
@@ -91,10 +97,12 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Split(msgspec.Struct, frozen=True, kw_only=True):
-    """``parts_ms`` maps every Phase to its milliseconds; their sum is ``duration_ms`` exactly."""
+    """``parts_ms`` maps every Phase to its milliseconds, from the start of the tool wait, or the call's arrival where there was none, to
+    the call's last byte. Added as floats, in any order, they are ``duration_ms`` exactly: see ``split.py``."""
 
     call: str
     duration_ms: float
+    """The tool wait before the call and the call."""
     parts_ms: dict[str, float]
 
 
