@@ -56,7 +56,8 @@ def rows(told: Told) -> list[tuple[str, ...]]:
 def totals(told: Told) -> list[str]:
     return [
         f"{r.policy}: {r.tokens_per_s:,.0f} tokens/s over {r.makespan_s:,.0f} s, {r.steps:,} steps, {r.preemptions:,} preemptions, "
-        f"{r.cached_share:.1%} of prompt tokens cached" + (f", {r.pieces:,} pieces" if r.pieces else "")
+        f"{r.cached_share:.1%} of prompt tokens cached"
+        + (f", what {r.pieces:,} pieces found of themselves included" if r.pieces else "")
         for r in told.replays
     ]
 
