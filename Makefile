@@ -14,7 +14,7 @@ MODEL ?= local
 HEADWAY_DATA ?= ../shared/data
 export HEADWAY_DATA
 
-.PHONY: help run setup model test test-all clients edge soak bench bench-admission fuzz lint docs sbom lock clean
+.PHONY: help run setup model test test-all clients edge soak bench bench-admission bench-facts fuzz lint docs sbom lock clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -48,6 +48,9 @@ bench: $(DEV) ## Headway beside nginx and other gateways on one mock upstream; J
 
 bench-admission: $(DEV) ## What a decision of admission costs, up to 100,000 calls queued; JSON=FILE writes the figures
 	$(BIN)/python benchmarks/admission/run.py $(if $(JSON),--json $(JSON))
+
+bench-facts: $(DEV) ## Exact p50 and p99 of 1 to 10 million calls, 100,000 spans stored, and how both grow; JSON=FILE writes the figures
+	$(BIN)/python benchmarks/facts/run.py $(if $(JSON),--json $(JSON))
 
 fuzz: MINUTES ?= 5
 fuzz: $(DEV) ## Random requests and streams for MINUTES: no uncaught exception, no reading that differs

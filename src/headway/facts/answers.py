@@ -1,5 +1,7 @@
 """What the named queries ask and answer, as plain values. Loads neither ibis nor DuckDB."""
 
+from typing import Final
+
 import msgspec
 
 from headway.calls.admission.alone import Alone
@@ -32,6 +34,19 @@ class CallQuery(msgspec.Struct, frozen=True, kw_only=True):
     until_wall_ms: int | None = None
     before: str = ""
     """Calls with a smaller id, which is older: the cursor."""
+
+
+LATENCY_KEYS: Final = {
+    "tenant": "tenant",
+    "model": "routed",
+    "feature": "feature",
+    "klass": "klass",
+    "answered": "answered",
+    "region": "region",
+    "dialect": "dialect",
+}
+"""What latency can be asked by, and the column of ``call`` behind it."""
+LATENCY_MEASURES: Final = ("first_token_ms", "duration_ms", "queue_ms")
 
 
 class AdmissionQuery(msgspec.Struct, frozen=True, kw_only=True):
@@ -146,6 +161,23 @@ class DayCost(msgspec.Struct, frozen=True, kw_only=True):
     cost_unknown: int
     input_tokens: int
     output_tokens: int
+
+
+class LatencyRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One group of calls in one step of time. Quantiles are exact values of the sample, None where ``n`` is too small for them."""
+
+    by: dict[str, str]
+    """The group: a value for each key that was asked by."""
+    bucket_wall_ms: int
+    calls: int
+    n: int
+    """Calls that have the measure."""
+    p50_ms: float | None = None
+    p50_low_ms: float | None = None
+    p50_high_ms: float | None = None
+    p99_ms: float | None = None
+    p99_low_ms: float | None = None
+    p99_high_ms: float | None = None
 
 
 class LeaseSum(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,13 +14,12 @@ from ibis.expr.operations import UnboundTable
 from headway.calls.model import FAILED as FAILED_OUTCOMES
 from headway.facts.answers import ANY, FAILED, CallQuery
 from headway.facts.columns import TABLES, Kind
+from headway.facts.quantiles import SORTED, collected, picks, sorted_once
+from headway.kernel.limits import FACT_GROUPS_MAX
 
 REFUSED = "refused"
 CLIENT = "client"
 _DAY_MS = 24 * 3600 * 1000
-_Z95 = 1.959963984540054
-QUANTILES = {"p50": 50, "p99": 99}
-"""In percent: ranks are computed from whole numbers, so that n = 100 asks for rank 99 on every engine."""
 _COUNTED = ("outcome", "cost_nano_usd", "input_tokens", "output_tokens", "first_token_ms")
 _TYPES = {
     Kind.TEXT: "string",
@@ -50,7 +49,7 @@ def tables_of(expression: ir.Table) -> set[str]:
 
 def call_ids(where: CallQuery, limit: int) -> ir.Table:
     """Ids of the newest ``limit`` calls that match. Only the columns that the filter names are read."""
-    found = _matching(where)
+    found = matching(where)
     return found.select("call").order_by(ibis.desc("call")).limit(limit)
 
 
@@ -80,26 +79,28 @@ def newest() -> ir.Table:
     return table("call").aggregate(newest=lambda t: t.started_wall_ms.max())
 
 
+def count(name: str) -> ir.Table:
+    """How many rows a table has."""
+    rows = table(name)
+    return rows.aggregate(rows=rows.count())
+
+
 def groups(where: CallQuery, bucket_ms: int | None) -> ir.Table:
     """Counts, costs and exact quantiles of the first token, with the ranks of their 95 % interval, by (``by``, ``name``): in total, by feature, by tenant.
 
     With ``bucket_ms`` also split by time. The quantile is the value of rank ceil(n p); its interval lies between the ranks
     n p -+ 1.96 sqrt(n p (1 - p)), absent where a rank falls outside the sample.
     """
-    found = _matching(where)
+    found = matching(where)
     bucket = (found.started_wall_ms // bucket_ms * bucket_ms).cast("int64") if bucket_ms else ibis.literal(0).cast("int64")
     kept = found.select(*_COUNTED, "feature", "tenant", bucket=bucket)
     stacked = ibis.union(*[_named(kept, by) for by in ("", "feature", "tenant")], distinct=False)
     keys = ["by", "name", "bucket"]
-    ranked = stacked.mutate(
-        rank=ibis.row_number().over(ibis.window(group_by=keys, order_by=stacked.first_token_ms.asc(nulls_first=False))) + 1,
-        n=stacked.first_token_ms.count().over(ibis.window(group_by=keys)),
-    )
-    return (
-        ranked.group_by(keys)
-        .aggregate(**_sums(ranked), n=ranked.n.max(), **_picks(ranked))
-        .order_by("bucket", ibis.desc("calls"), "name")
-    )
+    values = collected(stacked.first_token_ms)
+    grouped = stacked.group_by(keys).aggregate(**_sums(stacked), n=stacked.first_token_ms.count(), values=values)
+    ordered = sorted_once(grouped, "values", FACT_GROUPS_MAX)
+    shown = ordered.mutate(**picks(ordered[SORTED], ordered.n)).drop(SORTED)
+    return shown.order_by("bucket", ibis.desc("calls"), "name")
 
 
 def _named(kept: ir.Table, by: str) -> ir.Table:
@@ -117,20 +118,9 @@ def _sums(rows: ir.Table) -> dict[str, ir.Value]:
     }
 
 
-def _picks(ranked: ir.Table) -> dict[str, ir.Value]:
-    picks: dict[str, ir.Value] = {}
-    for label, percent in QUANTILES.items():
-        middle = ranked.n * percent / 100
-        half = (ranked.n * (percent * (100 - percent)) / 10_000).sqrt() * _Z95
-        ranks = {"": middle.ceil(), "_low": (middle - half).floor(), "_high": (middle + half).ceil() + 1}
-        for suffix, rank in ranks.items():
-            picks[label + suffix] = ranked.first_token_ms.max(where=ranked["rank"] == rank)
-    return picks
-
-
 def cost_by_tenant_day(since_wall_ms: int, until_wall_ms: int, tenant: str) -> ir.Table:
     """Cost of every origin by tenant and UTC day."""
-    found = _matching(CallQuery(origin=ANY, tenant=tenant, since_wall_ms=since_wall_ms, until_wall_ms=until_wall_ms))
+    found = matching(CallQuery(origin=ANY, tenant=tenant, since_wall_ms=since_wall_ms, until_wall_ms=until_wall_ms))
     found = found.mutate(day_wall_ms=(found.started_wall_ms // _DAY_MS * _DAY_MS).cast("int64"))
     sums = _sums(found)
     del sums["failed"]
@@ -144,7 +134,8 @@ def charged_to(leases: Sequence[str]) -> ir.Table:
     return found.filter(drew).select("call", "leases", "lease_charges", "charged_nano_usd", "charged_tokens")
 
 
-def _matching(where: CallQuery) -> ir.Table:
+def matching(where: CallQuery) -> ir.Table:
+    """The calls that a question is about."""
     found = table("call")
     tests = [found[name] == value for name in ("tenant", "feature", "key", "run") if (value := getattr(where, name))]
     if where.origin != ANY:

@@ -1,5 +1,6 @@
 """What control asks of the facts: the named questions, answered as plain values. Every method may raise ``FactsAway``."""
 
+import importlib
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -13,7 +14,7 @@ from headway.facts.engine import Engine, Reader, load_queries
 from headway.facts.model import AttemptFact, CallFact, FeedbackFact, RecordingFact, SegmentFact, SpanFact
 from headway.kernel.figure import Figure
 from headway.kernel.instants import WallMs
-from headway.kernel.limits import NEIGHBOURS_SHOWN_MAX, PAGE_ROWS_MAX
+from headway.kernel.limits import FACT_GROUPS_MAX, NEIGHBOURS_SHOWN_MAX, PAGE_ROWS_MAX
 
 Row = TypeVar("Row", bound=msgspec.Struct)
 _LEASES_AT_ONCE = 50
@@ -67,6 +68,16 @@ class FactTable:
         return await self._engine.run(
             lambda reader: _structs(reader, load_queries().cost_by_tenant_day(since_wall_ms, until_wall_ms, tenant), a.DayCost)
         )
+
+    async def latency(
+        self, where: a.CallQuery, keys: Sequence[str], bucket_ms: int, measure: str = "first_token_ms"
+    ) -> tuple[a.LatencyRow, ...]:
+        """p50 and p99 of a measure by ``keys`` (of ``answers.LATENCY_KEYS``) in steps of ``bucket_ms``, oldest first. ``ValueError`` for an unknown key."""
+        return await self._engine.run(lambda reader: _latencies(reader, where, keys, bucket_ms, measure))
+
+    async def count(self, table: str) -> int:
+        """How many rows a fact table has."""
+        return await self._engine.run(lambda reader: int(reader.rows(load_queries().count(table))[0]["rows"]))
 
     async def lease_sums(self, leases: Sequence[str]) -> dict[str, a.LeaseSum]:
         """What was drawn from each of ``leases``; one that no call drew on is there with zeros."""
@@ -137,6 +148,25 @@ def _overview(reader: Reader, where: a.CallQuery, bucket_ms: int, now: WallMs) -
         total=groups[""][0] if groups[""] else _nothing(age_s),
         features=tuple(groups["feature"]),
         tenants=tuple(groups["tenant"]),
+    )
+
+
+def _latencies(reader: Reader, where: a.CallQuery, keys: Sequence[str], bucket_ms: int, measure: str) -> tuple[a.LatencyRow, ...]:
+    queries = importlib.import_module("headway.facts.latency_queries")
+    rows = reader.rows(queries.latency(where, keys, measure, bucket_ms, FACT_GROUPS_MAX + 1))
+    if len(rows) > FACT_GROUPS_MAX:
+        raise a.FactsAway(f"the question has more than {FACT_GROUPS_MAX} groups; ask for a shorter range or longer steps")
+    return tuple(_latency(row, keys) for row in rows)
+
+
+def _latency(row: dict[str, Any], keys: Sequence[str]) -> a.LatencyRow:
+    shown = ("p50", "p99") if row["n"] >= P99_CALLS_MIN else ("p50",)
+    return a.LatencyRow(
+        by={key: row[key] for key in keys},
+        bucket_wall_ms=row["bucket"],
+        calls=row["calls"],
+        n=row["n"],
+        **{f"{label}{end}_ms": row[label + end] for label in shown for end in ("", "_low", "_high")},
     )
 
 
