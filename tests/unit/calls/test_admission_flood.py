@@ -79,8 +79,8 @@ def test_cancelled_calls_are_not_carried_along() -> None:
 
 
 def test_tenants_runs_and_kinds_are_forgotten_when_there_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("ADMISSION_TENANTS_KEPT_MAX", "ADMISSION_RUNS_KEPT_MAX"):
-        monkeypatch.setattr(f"headway.calls.admission.scheduler.{name}", 50)
+    monkeypatch.setattr("headway.calls.admission.scheduler.ADMISSION_TENANTS_KEPT_MAX", 50)
+    monkeypatch.setattr("headway.calls.admission.runs.ADMISSION_RUNS_KEPT_MAX", 50)
     monkeypatch.setattr("headway.calls.admission.estimate.ADMISSION_KINDS_KEPT_MAX", 50)
     s = Scheduler(EndpointAdmission(capacity=Capacity(requests_max=200)))
     s.arrive(arrived("kept", "kept", run="kept"), MonoNs(0))
@@ -92,7 +92,7 @@ def test_tenants_runs_and_kinds_are_forgotten_when_there_are_too_many(monkeypatc
         s.close(f"c{number}", now, Used(10, 10, 0))
     assert "kept" in s.tenants
     assert len(s.tenants) <= 52
-    assert len(s.runs) <= 52
+    assert len(s.runs.by_name) <= 52
     assert len(s.outputs._kinds) <= 50
 
 

@@ -11,9 +11,7 @@ Invariants are numbered as in README.md; tests carry the numbers. Every call tha
 """
 
 from collections.abc import Iterator, Mapping
-from heapq import heappop, heappush
 from itertools import islice
-from typing import NamedTuple
 
 from headway.calls.admission.counters import Counters, LocalCounters
 from headway.calls.admission.days import Days
@@ -23,37 +21,22 @@ from headway.calls.admission.model import EndpointAdmission, EngineLoad, Share
 from headway.calls.admission.order import HeapOrder
 from headway.calls.admission.orders import order_named
 from headway.calls.admission.others import Others
-from headway.calls.admission.promises import Print, Promises
+from headway.calls.admission.promises import Promises
+from headway.calls.admission.refusing import Refused, refusal
 from headway.calls.admission.room import Hosted, Room
+from headway.calls.admission.runs import Runs
 from headway.calls.admission.standing import Standing
-from headway.calls.admission.state import Call, Rank, Run, State, Tenant
+from headway.calls.admission.state import Call, Rank, State, Tenant
+from headway.calls.admission.usage import NOTHING, TOKENS_MAX, Used
 from headway.calls.model import Arrived
 from headway.kernel.instants import MonoNs, after_ms, ms_between
-from headway.kernel.limits import ADMISSION_RUNS_KEPT_MAX, ADMISSION_TENANTS_KEPT_MAX
+from headway.kernel.limits import ADMISSION_TENANTS_KEPT_MAX
 
-TOKENS_MAX = 2**40
+__all__ = ["Refused", "Scheduler", "Used"]
+
 LOOKED_AT = 8
 SLACK_KEPT = 0.99
 RANKS = {"": Rank.NORMAL, "demote": Rank.DEMOTED, "pause": Rank.PAUSED, "cut": Rank.PAUSED}
-
-
-class Refused(NamedTuple):
-    """``retry_after_ms`` None: coming again does not help."""
-
-    reason: str
-    message: str
-    retry_after_ms: int | None
-
-
-class Used(NamedTuple):
-    """What a call turned out to need. None: not reported, the estimate stands. Negative counts as not reported."""
-
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    cached_tokens: int | None = None
-
-
-NOTHING = Used()
 
 
 class Scheduler:
@@ -72,12 +55,12 @@ class Scheduler:
         self.room = Room(settings, hosted)
         self.standing = Standing(counters if counters is not None else LocalCounters())
         self.order: HeapOrder = order_named(settings, self.room, self.standing)
+        self.runs = Runs(settings.run, self.order)
         self.outputs = OutputEstimate()
         self.forecast = Forecast(_known_rate(settings))
         self.promises = Promises()
         self.calls: dict[str, Call] = {}
         self.tenants: dict[str, Tenant] = {}
-        self.runs: dict[tuple[str, str], Run] = {}
         self.submitted = self.queued = self.running = self.done = self.refused = self.evicted = 0
         self.long_queued = self.short_unread = 0
         self._slack = 0.0
@@ -85,7 +68,6 @@ class Scheduler:
         self.usage_missing = self.usage_refused = self.ignored = 0
         self._seq = 0
         self._paused: set[str] = set()
-        self._wakes: list[tuple[MonoNs, int, Run]] = []
         self._days_seen = self.days.changes
 
     # --- told
@@ -98,7 +80,7 @@ class Scheduler:
         self.heed_days(now)
         self.submitted += 1
         call = self._made(event, now)
-        refused = self._refusal(call, event, now)
+        refused = refusal(self, call, event, now)
         if refused is not None:
             self.refused += 1
             return refused
@@ -160,7 +142,7 @@ class Scheduler:
         else:
             self._settle(call, used, answered, now)
             if self.room.hosted is not None:
-                self.room.hosted.settle(call.taken_tokens, _took(call, used, answered), now)
+                self.room.hosted.settle(call.taken_tokens, used.taken_by(call, answered=answered), now)
             self._free(call, now)
             self.running -= 1
             self.done += not evicted
@@ -195,18 +177,14 @@ class Scheduler:
             tenant.capped = False
             tenant.rank = self._rank(tenant)
         self._paused = {t.name for t in self.tenants.values() if t.rank is Rank.PAUSED}
-        for run in self.runs.values():
-            run.share = settings.run
-            run.parked.clear()
-            run.wakes_at = None
-        self._wakes.clear()
         self.order = order_named(settings, self.room, self.standing)
+        self.runs.reshared(settings.run, self.order)
         self.order.lifts = False
         for call in sorted((c for c in self.calls.values() if c.state is State.QUEUED), key=lambda c: c.seq):
             call.parked = False
             self.order.put(call, now)
             if call.run is not None:
-                self._wake_later(call.run, now)
+                self.runs.wake_later(call.run, now)
         self.order.lifts = True
         self.standing.recount(self.tenants.values())
 
@@ -230,9 +208,9 @@ class Scheduler:
 
     def next_wake(self, now: MonoNs) -> MonoNs | None:
         """When time alone may let somebody go: a run's rate, a provider's minute, the end of a day."""
-        if not self.queued or not (self._wakes or self._paused or self.room.wakes_at is not None):
+        if not self.queued or not (self.runs.wakes or self._paused or self.room.wakes_at is not None):
             return None
-        wakes = [at for at, _, _ in self._wakes[:1]]
+        wakes = [at for at, _, _ in self.runs.wakes[:1]]
         if self.room.wakes_at is not None:
             wakes.append(self.room.wakes_at)
         if self._paused and self.days.ends_at is not None:
@@ -270,10 +248,7 @@ class Scheduler:
         ends_at = self.days.ends_at
         if self._days_seen != self.days.changes or (ends_at is not None and now >= ends_at):
             self.heed_days(now)
-        while self._wakes and self._wakes[0][0] <= now:
-            run = heappop(self._wakes)[2]
-            run.wakes_at = None
-            self._reopen(run, now)
+        self.runs.wake(now)
 
     def heed_days(self, now: MonoNs) -> None:
         """Ranks follow budgets of the day."""
@@ -302,49 +277,8 @@ class Scheduler:
         if event.deadline_remaining_ms is not None:
             call.deadline_at = after_ms(now, max(0.0, event.deadline_remaining_ms))
         if event.run:
-            call.run = self._run(tenant, event.run, now)
+            call.run = self.runs.of(tenant.name, event.run, now)
         return call
-
-    def _refusal(self, call: Call, event: Arrived, now: MonoNs) -> Refused | None:
-        tenant, settings = call.tenant, self.settings
-        if self.days.overrun(tenant.name) == "cut":
-            left = None if self.days.ends_at is None else int(ms_between(now, self.days.ends_at))
-            return Refused(
-                "token_budget", f"tenant {tenant.name} has used its tokens of this day; they begin anew when it ends", left
-            )
-        if tenant.cap is not None and call.cost > tenant.cap:
-            return Refused(
-                "over_cap",
-                f"this call may cost {call.cost:.0f} tokens, more than tenant {tenant.name} may have in flight ({tenant.cap}); "
-                "send a shorter prompt or a smaller max_tokens",
-                None,
-            )
-        print = _print(tenant, event)
-        promised = bool(tenant.promises) and self.promises.keep(print, now)
-        call.forecast = wait = self.wait_of(tenant, call.cost, now, long=call.long, promised=promised)
-        why = self._over_bounds(tenant, promised) or (self._too_late(call, wait, promised, now) if settings.refuse else "")
-        if not why:
-            return None
-        retry_ms = max(1, int(wait.high) + 1)
-        self.promises.make(tenant, print, call.cost, retry_ms, now)
-        return Refused("overloaded", f"{why}; come again in {retry_ms / 1000:.1f} s", retry_ms)
-
-    def _over_bounds(self, tenant: Tenant, promised: bool) -> str:
-        settings = self.settings
-        if self.queued >= settings.queued_max:
-            return f"{self.queued} calls wait here, the most there may be"
-        places = settings.queued_per_tenant_max - (0 if promised else tenant.promises)
-        if tenant.queued >= places:
-            return f"{tenant.queued} calls of tenant {tenant.name} wait here, and places for {tenant.promises} more are promised"
-        return ""
-
-    def _too_late(self, call: Call, wait: Wait, promised: bool, now: MonoNs) -> str:
-        if call.deadline_at is not None and wait.low > (left_ms := ms_between(now, call.deadline_at)):
-            return f"this call would wait {wait.low / 1000:.1f} s or longer, and its deadline comes in {left_ms / 1000:.1f} s"
-        limit_ms = self.settings.wait_ms_max
-        if limit_ms is not None and not promised and wait.low > limit_ms:
-            return f"this call would wait {wait.low / 1000:.1f} s or longer, more than the {limit_ms / 1000:.1f} s that are allowed"
-        return ""
 
     def _queue(self, call: Call, now: MonoNs) -> None:
         self.queued += 1
@@ -354,7 +288,7 @@ class Scheduler:
         self.standing.joined(call.tenant, call.cost)
         if call.run is not None:
             call.run.waiting += 1
-            self._wake_later(call.run, now)
+            self.runs.wake_later(call.run, now)
 
     def _unqueued(self, call: Call) -> None:
         tenant, run = call.tenant, call.run
@@ -394,7 +328,7 @@ class Scheduler:
         if run is not None:
             run.running += 1
             run.charge(call.cost, now)
-            self._reopen(run, now)
+            self.runs.reopen(run, now)
         self.order.sent(call)
         if tenant.floor:
             self._rerank(tenant, now)
@@ -421,8 +355,13 @@ class Scheduler:
         call.tenant.unsettled = max(0.0, call.tenant.unsettled - tokens)
 
     def _settle(self, call: Call, used: Used, answered: bool, now: MonoNs) -> None:
-        actual = self._cost_of(call, used, answered)
-        difference = actual - call.charged
+        if used.negative:
+            self.usage_refused += 1
+        if answered and (used.prompt is None or used.output is None):
+            self.usage_missing += 1
+        if answered and used.output is not None:
+            self.outputs.saw(call.tenant.name, call.feature, call.band, used.output)
+        difference = used.cost_of(call, self.settings, answered=answered) - call.charged
         if difference == 0.0:
             return
         if difference > 0.0:
@@ -434,22 +373,6 @@ class Scheduler:
             self.days.spend(call.tenant.name, difference)
         if call.run is not None:
             call.run.charge(difference, now)
-
-    def _cost_of(self, call: Call, used: Used, answered: bool) -> float:
-        """What the call is to pay in all. Reported numbers count where they are numbers; else what was seen, else the estimate."""
-        prompt, output, cached = _reported(used.input_tokens), _reported(used.output_tokens), used.cached_tokens
-        cached = 0 if not cached else _reported(cached) or 0
-        if (used.input_tokens or 0) < 0 or (used.output_tokens or 0) < 0 or (used.cached_tokens or 0) < 0:
-            self.usage_refused += 1
-        if answered and (prompt is None or output is None):
-            self.usage_missing += 1
-        if answered and output is not None:
-            self.outputs.saw(call.tenant.name, call.feature, call.band, output)
-        if prompt is None:
-            prompt = call.prompt_tokens if answered or call.head_ok or call.first_at is not None or call.produced else 0
-        if output is None:
-            output = max(call.out_tokens, call.produced) if answered else call.produced
-        return self.settings.prompt_price * max(0, prompt - cached) + self.settings.output_price * output
 
     def _free(self, call: Call, now: MonoNs) -> None:
         tenant, room, run = call.tenant, self.room, call.run
@@ -479,38 +402,11 @@ class Scheduler:
         if tenant.capped:
             self.order.eligible(tenant, now)
         if run is not None:
-            self._reopen(run, now)
+            self.runs.reopen(run, now)
         if call.began_at is None:
             self.forecast.rate.sent(0.0, now, waiting=self.queued > 0)
         else:
             self.forecast.rate.ended(call.cost, ms_between(call.began_at, now), call.produced)
-
-    def _run(self, tenant: Tenant, run_id: str, now: MonoNs) -> Run:
-        """One bucket for a run, whoever calls on its behalf."""
-        key = (tenant.name, run_id)
-        run = self.runs.pop(key, None)
-        if run is None:
-            run = Run(run_id, self.settings.run, now)
-            if len(self.runs) >= ADMISSION_RUNS_KEPT_MAX:
-                self._forget_runs()
-        self.runs[key] = run
-        return run
-
-    def _reopen(self, run: Run, now: MonoNs) -> None:
-        """Offer one parked child where the run lets it go; the next one follows when that one has gone."""
-        while run.parked and run.open(now):
-            call = heappop(run.parked)[1]
-            if call.state is State.QUEUED:
-                call.parked = False
-                self.order.reopened(call, now)
-                break
-        self._wake_later(run, now)
-
-    def _wake_later(self, run: Run, now: MonoNs) -> None:
-        if run.waiting and run.wakes_at is None and (at := run.opens_at(now)) is not None:
-            run.wakes_at = at
-            self._seq += 1
-            heappush(self._wakes, (at, self._seq, run))
 
     def _share(self, name: str) -> Share:
         return self.shares.get(name) or Share()
@@ -535,35 +431,6 @@ class Scheduler:
                 self.standing.counters.forget(name)
                 return
             self.tenants[name] = tenant
-
-    def _forget_runs(self) -> None:
-        for key in list(islice(self.runs, LOOKED_AT)):
-            run = self.runs.pop(key)
-            if not (run.running or run.waiting):
-                return
-            self.runs[key] = run
-
-
-def _print(tenant: Tenant, event: Arrived) -> Print:
-    return (
-        tenant.name,
-        event.feature,
-        event.prompt_tokens_estimate,
-        event.output_tokens_max,
-        event.prefix_hashes[-1] if event.prefix_hashes else 0,
-    )
-
-
-def _took(call: Call, used: Used, answered: bool) -> float | None:
-    """Tokens that a provider counts for a call. None: nobody knows."""
-    prompt, output = _reported(used.input_tokens), _reported(used.output_tokens)
-    if prompt is not None and output is not None:
-        return prompt + output
-    return None if answered or call.head_ok or call.produced else 0.0
-
-
-def _reported(tokens: int | None) -> int | None:
-    return tokens if tokens is not None and 0 <= tokens <= TOKENS_MAX else None
 
 
 def _known_rate(settings: EndpointAdmission) -> float | None:
