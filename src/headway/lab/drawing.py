@@ -12,6 +12,8 @@ LEFT, RIGHT, TOP, BOTTOM = 78, 24, 44, 46
 GREY, ORANGE, BLUE, GREEN, PURPLE, YELLOW = "#6b7280", "#d55e00", "#0072b2", "#008a62", "#a0518f", "#b98a00"
 """Hues that differ in lightness too, so that they can be told apart without colour vision (after Okabe and Ito)."""
 SERIES: Final = (BLUE, ORANGE, GREEN, PURPLE, YELLOW, GREY)
+LEAST: Final = 1e-9
+"""Smaller values are as good as 0 on any axis."""
 DOTS_MAX: Final = 4_000
 """More are thinned evenly: a chart of a day's calls stays a file that a browser opens."""
 
@@ -44,12 +46,13 @@ class Axis(msgspec.Struct, frozen=True, kw_only=True):
 
 def linear(values: Sequence[float], label: str) -> Axis:
     """From 0 to a little over the largest."""
-    return Axis(low=0.0, high=(max(values, default=0.0) or 1.0) * 1.05, label=label)
+    most = max(values, default=0.0)
+    return Axis(low=0.0, high=(most if most > LEAST else 1.0) * 1.05, label=label)
 
 
 def logarithmic(values: Sequence[float], label: str) -> Axis:
-    """Around all values above 0."""
-    kept = [value for value in values if value > 0] or [1.0]
+    """Around all values above 0; those below ``LEAST`` are drawn at its foot."""
+    kept = [value for value in values if value > LEAST] or [1.0]
     low, high = 10.0 ** math.floor(math.log10(min(kept))), 10.0 ** math.ceil(math.log10(max(kept)) + 1e-9)
     return Axis(low=low, high=max(high, low * 10), label=label, log=True)
 
