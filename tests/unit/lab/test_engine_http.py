@@ -123,7 +123,7 @@ async def test_a_small_request_waits_behind_a_giant_and_the_long_threshold_frees
     plain = await small_beside_giant()
     shared = await small_beside_giant(long_prefill_tokens_max=64)
     assert plain > 0.2, "1,900 tokens at 0.2 ms are 380 ms of which 50 have gone"
-    assert shared < plain / 3
+    assert shared < plain / 2
 
 
 async def test_time_scales_with_speed():
@@ -134,8 +134,9 @@ async def test_time_scales_with_speed():
             await ask(url, "hello", max_tokens=5)
             return loop.time() - began
 
-    assert 0.5 <= await one(1.0) < 0.8
-    assert 0.05 <= await one(10.0) < 0.25
+    slow, fast = await one(1.0), await one(10.0)
+    assert slow >= 0.5
+    assert 0.05 <= fast < slow / 2
 
 
 @pytest.mark.parametrize(("by_priority", "order"), [(True, ["0", "1", "2"]), (False, ["2", "1", "0"])])
@@ -146,14 +147,13 @@ async def test_priority_goes_first_where_the_engine_takes_it(by_priority, order)
         await ask(url, f"say {priority}", max_tokens=1, priority=priority)
         ended.append(str(priority))
 
-    async with engine(profile(20.0, sequences_max=1, priority=by_priority)) as (url, _):
-        running = asyncio.create_task(ask(url, "first", max_tokens=3))
-        await asyncio.sleep(0.01)
-        tasks = []
-        for priority in (2, 1, 0):
+    async with engine(profile(20.0, sequences_max=1, priority=by_priority)) as (url, server):
+        tasks = [asyncio.create_task(ask(url, "first", max_tokens=100, ignore_eos=True))]
+        await until(lambda: server.engine.running == 1)
+        for waiting, priority in enumerate((2, 1, 0), 1):
             tasks.append(asyncio.create_task(one(url, priority)))
-            await asyncio.sleep(0.005)
-        await asyncio.gather(running, *tasks)
+            await until(lambda waiting=waiting: server.engine.waiting == waiting)
+        await asyncio.gather(*tasks)
     assert ended == order
 
 
