@@ -49,7 +49,9 @@ class Told_:
     def arrive(self, call: str, tenant: str = "a", **fields: object) -> Sequence[Effect]:
         return self.tell(arrived(call, tenant, **fields))  # type: ignore[arg-type]
 
-    def close(self, call: str, outcome: Outcome = Outcome.DONE, *, usage: Usage | None = None, last: bool = True) -> Sequence[Effect]:
+    def close(
+        self, call: str, outcome: Outcome = Outcome.DONE, *, usage: Usage | None = None, last: bool = True
+    ) -> Sequence[Effect]:
         return self.tell(Closed(call=call, endpoint="e", outcome=outcome, usage=usage or Usage(), last=last))
 
 
