@@ -3,7 +3,8 @@
 A gateway cannot see a provider's queue; it can only not ask for more than is left. Providers give their allowance back in one of two ways,
 told apart by the reset header: a bucket that fills all the time (reset is when it is full), or a window that begins anew (reset is when).
 Limits told in headers hold. Where none is told nothing is held back until the first 429; then what was reached within the last minute,
-cut by a share, is the limit: it rises by a fixed step each minute and is cut again at each further 429.
+cut by a share, is the limit: it rises by a step each minute, by larger ones the longer there was no 429, and is cut again at each
+further one.
 
 Before the first 429 the flow is slowed in steps as what is left shrinks (``STEPS``), down to the rate at which it comes back: no burst runs
 into the end of an allowance, and none of it is lost.
@@ -26,6 +27,7 @@ PACE_CUT = 0.9
 PACE_RAISE = 0.05
 PACE_MIN = 0.1
 LIMIT_MIN = 1.0
+WATCHED_S_MIN = 1.0
 BACKOFF_S = 1.0
 BACKOFF_S_MAX = 60.0
 RETRY_AFTER_S_MAX = 600.0
@@ -52,7 +54,7 @@ class Allowance:
     """Requests or tokens a minute: how much is left, and when more is."""
 
     __slots__ = (
-        "_at", "_began_at", "_configured", "_learnt", "_level", "_out", "_pace", "_paced_until", "_raise", "_reset_at", "_seen", "_takes", "_told",
+        "_at", "_began_at", "_configured", "_cut_at", "_learnt", "_level", "_out", "_pace", "_paced_until", "_raise", "_reset_at", "_seen", "_takes", "_told",
         "_window_votes",
     )  # fmt: skip
 
@@ -61,6 +63,7 @@ class Allowance:
         self._told: float | None = None
         self._learnt: float | None = None
         self._raise = 0.0
+        self._cut_at: MonoNs | None = None
         self._pace = 1.0
         """Share of a told limit that is asked for: below 1 after 429s that came although something was left."""
         self._level = configured or 0.0
@@ -142,20 +145,29 @@ class Allowance:
         if limit == told.limit * self._pace:
             self._level = max(self._level, left - self._out)
 
-    def refused(self, now: MonoNs) -> None:
-        """A 429 that is not one of several for the same reason."""
+    def refused(self, now: MonoNs, until: MonoNs) -> None:
+        """A 429 that is not one of several for the same reason; nothing is asked ``until`` then."""
         if self._told is not None or self._configured is not None:
             self._pace = max(PACE_MIN, self._pace * PACE_CUT)
         else:
-            reached = sum(amount for at, amount in self._takes if now - at <= PERIOD_S * NS_PER_S)
+            reached = self._reached(now)
             known = reached if self._learnt is None else min(self._learnt, max(reached, self._learnt / 2))
             self._learnt = max(LIMIT_MIN, known * LEARNT_CUT)
             self._raise = max(LIMIT_MIN, self._learnt * LEARNT_RAISE_SHARE)
-        self.empty(now)
+            self._cut_at = now
+        self.empty(now, until)
 
-    def empty(self, now: MonoNs) -> None:
+    def _reached(self, now: MonoNs) -> float:
+        """What was taken within the last minute; of a shorter time, what it would come to."""
+        recent = [(at, amount) for at, amount in self._takes if now - at <= PERIOD_S * NS_PER_S]
+        watched_s = (now - recent[0][0]) / NS_PER_S if recent else PERIOD_S
+        return sum(amount for _, amount in recent) * PERIOD_S / min(PERIOD_S, max(WATCHED_S_MIN, watched_s))
+
+    def empty(self, now: MonoNs, until: MonoNs) -> None:
+        """It was used up, and as far as is known nothing comes back ``until`` then: a window that has not ended must not look half full."""
         self._come_back(now)
         self._level = min(self._level, 0.0)
+        self._at = max(self._at or now, until)
 
     def _judge(self, limit: float, remaining: float, reset_at: MonoNs, now: MonoNs) -> None:
         """Each take puts off the instant at which a bucket is full; the end of a window stays where it is."""
@@ -182,8 +194,9 @@ class Allowance:
             return
         span_s = (self._at - before) / NS_PER_S
         minutes = span_s / PERIOD_S
-        if self._learnt is not None:
-            self._learnt += self._raise * minutes
+        if self._learnt is not None and self._cut_at is not None:
+            clear_minutes = (self._at - self._cut_at) / NS_PER_S / PERIOD_S
+            self._learnt += self._raise * minutes * (1 + clear_minutes / 2)
         self._pace = min(1.0, self._pace + PACE_RAISE * minutes)
         limit = self.limit
         if limit is None:
@@ -250,22 +263,22 @@ class HostedCapacity:
     def _refused(self, requests: Told, tokens: Told, pause_s: float | None, now: MonoNs) -> None:
         self.refusals += 1
         same = self._cut_at is not None and now - self._cut_at < SAME_429_NS
-        if not same:
-            self._cut_at = now
-            self._in_row += 1
-            self._cut(requests, tokens, now)
+        self._in_row += not same
         if pause_s is None:
             pause_s = min(BACKOFF_S_MAX, BACKOFF_S * 2 ** min(10, self._in_row - 1))
         self._block(pause_s, now)
+        if not same:
+            self._cut_at = now
+            self._cut(requests, tokens, now)
 
     def _cut(self, requests: Told, tokens: Told, now: MonoNs) -> None:
         """The allowance that is said to be used up is emptied; where none is said to be, both are cut."""
         spent = [a for a, told in ((self.requests, requests), (self.tokens, tokens)) if told.remaining == 0]
         for allowance in spent:
-            allowance.empty(now)
+            allowance.empty(now, self._blocked_until)
         if not spent:
-            self.requests.refused(now)
-            self.tokens.refused(now)
+            self.requests.refused(now, self._blocked_until)
+            self.tokens.refused(now, self._blocked_until)
 
     def _block(self, pause_s: float, now: MonoNs) -> None:
         self._blocked_until = max(self._blocked_until, after_ms(now, min(pause_s, RETRY_AFTER_S_MAX) * 1000))
