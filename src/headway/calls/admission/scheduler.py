@@ -357,10 +357,10 @@ class Scheduler:
     def _settle(self, call: Call, used: Used, answered: bool, now: MonoNs) -> None:
         if used.negative:
             self.usage_refused += 1
-        if answered and (used.prompt is None or used.output is None):
+        if answered and not used.complete:
             self.usage_missing += 1
-        if answered and used.output is not None:
-            self.outputs.saw(call.tenant.name, call.feature, call.band, used.output)
+        elif answered and used.output_tokens is not None:
+            self.outputs.saw(call.tenant.name, call.feature, call.band, used.output_tokens)
         difference = used.cost_of(call, self.settings, answered=answered) - call.charged
         if difference == 0.0:
             return

@@ -16,20 +16,17 @@ class Used(NamedTuple):
     cached_tokens: int | None = None
 
     @property
-    def prompt(self) -> int | None:
-        return _sound(self.input_tokens)
-
-    @property
-    def output(self) -> int | None:
-        return _sound(self.output_tokens)
-
-    @property
     def negative(self) -> bool:
         return (self.input_tokens or 0) < 0 or (self.output_tokens or 0) < 0 or (self.cached_tokens or 0) < 0
 
+    @property
+    def complete(self) -> bool:
+        """Prompt and output were told."""
+        return _sound(self.input_tokens) is not None and _sound(self.output_tokens) is not None
+
     def cost_of(self, call: Call, settings: EndpointAdmission, *, answered: bool) -> float:
         """What the call is to pay in all. What was not told stays at the estimate; of a call that failed only what was seen is paid."""
-        prompt, output = self.prompt, self.output
+        prompt, output = _sound(self.input_tokens), _sound(self.output_tokens)
         cached = _sound(self.cached_tokens) or 0
         if prompt is None:
             prompt = call.prompt_tokens if answered or call.head_ok or call.first_at is not None or call.produced else 0
@@ -39,7 +36,7 @@ class Used(NamedTuple):
 
     def taken_by(self, call: Call, *, answered: bool) -> float | None:
         """Tokens that a provider counts for a call. None: nobody knows."""
-        prompt, output = self.prompt, self.output
+        prompt, output = _sound(self.input_tokens), _sound(self.output_tokens)
         if prompt is not None and output is not None:
             return prompt + output
         return None if answered or call.head_ok or call.produced else 0.0
