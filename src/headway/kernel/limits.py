@@ -255,3 +255,5 @@ HOP_SKEW_US_MAX = 20_000
 """A call of another process that ends so little after the span that made it is taken for a clock that runs ahead, and is moved; more is not."""
 HOP_STRATA_SHOWN_MAX = 50  # of a report; the smaller ones are one, named (other)
 HOP_HOPS_SHOWN_MAX = 40  # of one stratum, by what they own; the others are one, named (other)
+HOP_WHATIF_TRACES_MAX = 5_000  # laid out again for a question; of more, so many evenly by duration, and the figure says so
+HOP_PAIRS_SHOWN_MAX = 20  # pairs of calls that could run together, by what they could save

@@ -17,6 +17,7 @@ from headway.calls.hops.counts import Counts
 from headway.calls.hops.model import HopSpan, HopTrace, Repair
 from headway.calls.hops.placing import place
 from headway.calls.hops.tree import rooted
+from headway.calls.hops.types import type_by_root
 from headway.kernel.limits import HOP_EARLIEST_US, HOP_LATEST_US, HOP_SKEW_US_MAX, HOP_TRACE_SPANS_MAX, HOP_TRACE_US_MAX
 
 TypeOf = Callable[[Sequence[HopSpan]], str]
@@ -32,11 +33,6 @@ class Cleaned(msgspec.Struct, frozen=True, kw_only=True):
     spans_kept: int
     spans_refused: int
     spans_added: int
-
-
-def type_by_root(spans: Sequence[HopSpan]) -> str:
-    """The root's service and operation."""
-    return f"{spans[0].hop} {spans[0].name}".strip()
 
 
 def clean(
