@@ -217,7 +217,7 @@ class AdmissionPolicy:
             return ()
         usage = event.usage
         used = Used(usage.input_tokens, usage.output_tokens, usage.cached_tokens)
-        if place.pacing.pieces:
+        if place.pacing.settings.on:
             used = place.used(event.call, used)
         return self._end(place, event.call, used, now, answered=event.outcome is Outcome.DONE, evicted=event.outcome in EVICTED)
 
