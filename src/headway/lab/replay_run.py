@@ -1,11 +1,8 @@
 """A replay under several policies at once, each in a process of its own, with progress; Ctrl-C ends them all."""
 
-import os
-import signal
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from ctypes import c_int64
-from multiprocessing import get_context
 from multiprocessing.sharedctypes import SynchronizedArray
 from pathlib import Path
 from typing import Final
@@ -18,6 +15,7 @@ from headway.lab.replay import Replayed, replay
 from headway.lab.replay_report import Told
 from headway.lab.replay_traffic import asks, block_tokens_of, load
 from headway.lab.traces.reading import TraceMissing
+from headway.lab.workers import CONTEXT, workers
 from headway.lab.worlds.machines import MACHINES
 
 POLL_S: Final = 0.5
@@ -55,18 +53,10 @@ def replay_all(job: Job, policies: Sequence[str], say: Say) -> Told:
     name, calls = load(job.trace, job.traces, seed=job.seed)
     chosen = asks(calls, scale=job.scale, limit=job.limit)
     time, _ = engine_of(job, block_tokens_of(calls, PROFILES[job.engine].settings.block_tokens))
-    context = get_context("spawn")
-    ended: SynchronizedArray[c_int64] = context.Array("q", len(policies))
-    workers = min(len(policies), os.cpu_count() or 1)
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_prepare, initargs=(ended,)) as pool:
+    ended: SynchronizedArray[c_int64] = CONTEXT.Array("q", len(policies))
+    with workers(len(policies), _prepare, ended) as pool:
         jobs = [pool.submit(_work, job, policy, place) for place, policy in enumerate(policies)]
-        try:
-            _watch(jobs, ended, policies, len(chosen), say)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            for process in tuple(getattr(pool, "_processes", {}).values()):
-                process.terminate()
-            raise
+        _watch(jobs, ended, policies, len(chosen), say)
         replays = tuple(each.result() for each in jobs)
     return Told(
         trace=name, engine=f"{job.engine} ({time.name})", scale=job.scale, calls=len(chosen), seed=job.seed, replays=replays
@@ -97,7 +87,6 @@ class _Shared:
 
 
 def _prepare(ended: "SynchronizedArray[c_int64]") -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     _Shared.ended = ended
 
 

@@ -4,19 +4,17 @@ Twenty seeds are drawn from the given one; each figure is the worst of them by i
 arms of one seed. Two processes work at once; Ctrl-C ends both.
 """
 
-import os
 import random
-import signal
 import time
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+from concurrent.futures import Future, as_completed
 from types import MappingProxyType
 from typing import Final
 
 from headway.kernel.figure import Figure, Proof
 from headway.lab.fair import figures as fair_figures
 from headway.lab.traces.reading import TraceMissing, traces_folder
+from headway.lab.workers import workers
 from headway.lab.worlds.machines import pro6000_8b
 from headway.prove.admission_figures import figures
 from headway.prove.admission_worlds import KINDS, Sample, measure
@@ -89,32 +87,15 @@ def _measured(
     seed: int, seeds: list[int], kinds: tuple[str, ...], data: str | None, fair: bool, say: Say
 ) -> tuple[dict[str, list[Sample]], dict[str, Figure]]:
     """Samples in the order of the seeds, whatever order they end in; and the figures of the fair worlds, one job of its own."""
-    workers = max(1, min(WORKERS_MAX, os.cpu_count() or 1))
     traces = traces_folder(data)
     found: dict[tuple[str, int], Sample] = {}
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_leave_stopping_to_parent) as pool:
+    with workers(WORKERS_MAX) as pool:
         longest = pool.submit(fair_figures, seed, data) if fair else None
         jobs: dict[Future[Sample], tuple[str, int]] = {
             pool.submit(measure, kind, each, traces): (kind, each) for each in seeds for kind in kinds
         }
-        try:
-            for ended in as_completed(jobs):
-                found[jobs[ended]] = ended.result()
-                say(f"{len(found)} of {len(jobs)} worlds{'' if longest is None or longest.done() else ', and the fair six'}")
-            fair_found = {} if longest is None else longest.result()
-        except BaseException:
-            _stop(pool)
-            raise
+        for ended in as_completed(jobs):
+            found[jobs[ended]] = ended.result()
+            say(f"{len(found)} of {len(jobs)} worlds{'' if longest is None or longest.done() else ', and the fair six'}")
+        fair_found = {} if longest is None else longest.result()
     return {kind: [found[(kind, each)] for each in seeds] for kind in kinds}, fair_found
-
-
-def _stop(pool: ProcessPoolExecutor) -> None:
-    """At once: what its processes were at is of no use any more."""
-    processes = tuple((getattr(pool, "_processes", None) or {}).values())
-    pool.shutdown(wait=False, cancel_futures=True)
-    for process in processes:
-        process.terminate()
-
-
-def _leave_stopping_to_parent() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)

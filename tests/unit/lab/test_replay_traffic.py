@@ -1,6 +1,10 @@
 """Replay: traffic is found by name, file or path; scaled and cut as asked; told by part as table, JSON and chart."""
 
 import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -136,3 +140,31 @@ def test_the_command_compares_policies_and_writes_a_chart(tmp_path: Path, capsys
 def test_what_cannot_be_replayed_is_told_in_three_lines(words: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert root.run(["lab", "replay", *words]) in (2, 3)
     assert told in capsys.readouterr().err
+
+
+def test_ctrl_c_ends_a_replay_and_its_processes_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_text("arrival_s,tenant,prompt_tokens,output_tokens\n" + "".join(f"{n / 50},t,200,400\n" for n in range(20_000)))
+    words = [sys.executable, "-m", "headway", "lab", "replay", str(path), "--data", str(tmp_path)]
+    with subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True) as process:
+        assert process.stderr is not None
+        assert b"fcfs" in process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(15) == 130
+        deadline = time.monotonic() + 10
+        while (left := _of_session(process.pid)) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert left == []
+
+
+def _of_session(session: int) -> list[int]:
+    """Processes that still run in ``session``; those that only wait to be reaped do not."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, _, its_session = place.read_text().rpartition(") ")[2].split()[:4]
+        except OSError:
+            continue  # it ended meanwhile
+        if int(its_session) == session and state != "Z":
+            found.append(int(place.parent.name))
+    return found
