@@ -12,19 +12,21 @@ NOT_MEASURED: Final = Figure(value=None, unit="", n=0, method="not measured")
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
-    """A bound that a figure must keep; exactly one of the two is set."""
+    """A bound that a figure must keep: one side, or both."""
 
     at_most: float | None = None
     at_least: float | None = None
 
     @property
     def text(self) -> str:
+        if self.at_most is not None and self.at_least is not None:
+            return f"{self.at_least:g} to {self.at_most:g}"
         return f"<= {self.at_most:g}" if self.at_most is not None else f">= {self.at_least:g}"
 
     def holds(self, value: float | None) -> bool:
         if value is None:
             return False
-        return value <= self.at_most if self.at_most is not None else self.at_least is not None and value >= self.at_least
+        return (self.at_most is None or value <= self.at_most) and (self.at_least is None or value >= self.at_least)
 
 
 class NotMeasurable(Exception):

@@ -1,14 +1,17 @@
 """What a trace's duration was spent on: from the end backwards, the child that finished last, cut to what is left of its parent.
 
 The walk of CRISP (Zhang et al., ATC 2022). Every microsecond of the root falls to exactly one span, so the parts sum to the root (HOP-1).
-Children that nobody awaits lie on no path.
+A child that ran well into a later one was not waited for by it, and is passed over; one that overlaps it by a rounding is cut, where CRISP
+would count the overlap twice. Who is waited for at all: ``waited_for``.
 """
 
 from collections.abc import Sequence
 
 from headway.calls.hops.model import HopSpan, HopTrace, PathPart
-from headway.calls.hops.tree import children_of
+from headway.calls.hops.tree import children_of, waited_for
 
+OVERLAP_PARTS = 20
+"""A sibling may overlap the one after it by one part in so many of its own duration, and still be what that one waited for."""
 Stretch = tuple[int, int, int]
 """Place of the owner among the spans, start and end in microseconds."""
 
@@ -43,13 +46,16 @@ def stretches(spans: Sequence[HopSpan], children: list[list[int]] | None = None)
         left = high
         kids = below[at]
         if len(kids) > 1:
-            kids = sorted(kids, key=lambda kid: (ends[kid], starts[kid]), reverse=True)
+            kids = waited_for(at, kids, spans, below)
+            kids.sort(key=lambda kid: (ends[kid], starts[kid]), reverse=True)
         for kid in kids:
             if left <= low:
                 break
             end = ends[kid] if ends[kid] < left else left
             start = starts[kid] if starts[kid] > low else low
             if start >= end or not spans[kid].awaited:
+                continue
+            if end < ends[kid] and left < high and (ends[kid] - end) * OVERLAP_PARTS > ends[kid] - starts[kid]:
                 continue
             if end < left:
                 found.append((at, end, left))

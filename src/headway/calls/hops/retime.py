@@ -2,15 +2,11 @@
 
 A span's own work is kept as gaps: each child begins so long after the last of the children that had ended before it (or after its parent's
 start), and the parent ends so long after its last child. Whoever began after another ended is taken to have waited for it. Unchanged,
-the layout gives back the root's duration exactly (HOP-3). Children that nobody awaits delay nobody, and neither does a span of the parent's
-own hop that has no children and runs beside one that has: it tells of the parent's work, most of which is waiting for that other one.
+the layout gives back the root's duration exactly (HOP-3). Who is waited for at all: ``waited_for``.
 """
 
-from bisect import bisect_left
-from itertools import accumulate
-
-from headway.calls.hops.model import HopSpan, HopTrace
-from headway.calls.hops.tree import children_of
+from headway.calls.hops.model import HopTrace
+from headway.calls.hops.tree import children_of, waited_for
 
 
 class Change:
@@ -42,7 +38,7 @@ class Layout:
             at = waiting.pop()
             self._order.append(at)
             if kids := self.children[at]:
-                kids = _waited_for(at, kids, spans, self.children)
+                kids = waited_for(at, kids, spans, self.children)
                 if kids:
                     self._plans[at] = _Plan(starts[at], ends[at], kids, starts, ends)
                     waiting += kids
@@ -66,24 +62,6 @@ class Layout:
 
     def unchanged(self) -> Change:
         return Change(len(self.spans))
-
-
-def _waited_for(at: int, kids: list[int], spans: tuple[HopSpan, ...], children: list[list[int]]) -> list[int]:
-    """Those of ``kids`` that hold up their parent; see the top of this module."""
-    waited = [kid for kid in kids if spans[kid].awaited]
-    if len(waited) < 2:
-        return waited
-    hop = spans[at].hop
-    calls = sorted((spans[kid].start_us, spans[kid].end_us) for kid in waited if children[kid])
-    if not calls or len(calls) == len(waited):
-        return waited
-    begins, last_ends = [start for start, _ in calls], list(accumulate((end for _, end in calls), max))
-
-    def beside(span: HopSpan) -> bool:
-        begun = bisect_left(begins, span.end_us)
-        return begun > 0 and last_ends[begun - 1] > span.start_us
-
-    return [kid for kid in waited if children[kid] or spans[kid].hop != hop or not beside(spans[kid])]
 
 
 class _Plan:

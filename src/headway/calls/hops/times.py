@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from headway.calls.hops.critical_path import exclusive_us
+from headway.calls.hops.critical_path import stretches
 from headway.calls.hops.model import HopTrace
 
 
@@ -17,22 +17,27 @@ class TraceTimes(msgspec.Struct, frozen=True, kw_only=True):
     duration_us: int
     by_hop: dict[str, int]
     model_us: int = 0
-    """Of ``duration_us``, how much calls of a language model own."""
+    """Of ``duration_us``, how much spans that call a language model own."""
     tenant: str = ""
     cache_hit: bool | None = None
     prompt_band: str = ""
 
 
 def times_of(trace: HopTrace) -> TraceTimes:
-    model_hops = {span.hop for span in trace.spans if span.is_model}
-    by_hop = exclusive_us(trace)
+    by_hop: dict[str, int] = {}
+    model_us = 0
+    for place, start, end in stretches(trace.spans):
+        span = trace.spans[place]
+        by_hop[span.hop] = by_hop.get(span.hop, 0) + end - start
+        if span.is_model:
+            model_us += end - start
     return TraceTimes(
         trace=trace.trace,
         request_type=trace.request_type,
         start_us=trace.spans[0].start_us,
         duration_us=trace.duration_us,
         by_hop=by_hop,
-        model_us=sum(us for hop, us in by_hop.items() if hop in model_hops),
+        model_us=model_us,
         tenant=trace.tenant,
         cache_hit=trace.cache_hit,
         prompt_band=trace.prompt_band,

@@ -1,6 +1,8 @@
 """Spans of one trace as one tree, whatever their parents say: missing ones, cycles and several roots are mended and counted."""
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 
 from headway.calls.hops.counts import Counts
 from headway.calls.hops.model import HopSpan
@@ -48,6 +50,28 @@ def children_of(spans: Sequence[HopSpan]) -> list[list[int]]:
     for place in range(1, len(spans)):
         children[places.get(spans[place].parent, 0)].append(place)
     return children
+
+
+def waited_for(at: int, kids: list[int], spans: Sequence[HopSpan], children: list[list[int]]) -> list[int]:
+    """Those of ``kids`` that can hold up their parent.
+
+    Not those that nobody awaits, and not a span of the parent's own hop that has no children and runs beside one that has: it tells of the
+    parent's work (a handler, an execution), most of which is waiting for that other one.
+    """
+    waited = [kid for kid in kids if spans[kid].awaited]
+    if len(waited) < 2:
+        return waited
+    hop = spans[at].hop
+    calls = sorted((spans[kid].start_us, spans[kid].end_us) for kid in waited if children[kid])
+    if not calls or len(calls) == len(waited):
+        return waited
+    begins, last_ends = [start for start, _ in calls], list(accumulate((end for _, end in calls), max))
+
+    def beside(span: HopSpan) -> bool:
+        begun = bisect_left(begins, span.end_us)
+        return begun > 0 and last_ends[begun - 1] > span.start_us
+
+    return [kid for kid in waited if children[kid] or spans[kid].hop != hop or not beside(spans[kid])]
 
 
 def _order(span: HopSpan) -> tuple[int, int, str]:

@@ -3,24 +3,22 @@
 789,336 spans, 14,717 traces. Clocks are those of three machines: children outlive parents by milliseconds, some calls are given up on.
 """
 
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import msgspec
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from headway.calls.hops.model import HopSpan
-from headway.lab.traces.reading import TraceError, TraceMissing, table
+from headway.lab.traces.parquet import columns
+from headway.lab.traces.reading import table
 
 App = Literal["onlineboutique", "trainticket"]
 FILES: Final = MappingProxyType(
     {"onlineboutique": "nezha_onlineboutique_2022-08-23.parquet", "trainticket": "nezha_trainticket_2023-01-29.parquet"}
 )
 FAULTS: Final = "nezha_fault_list.csv"
-COLUMNS: Final = ("trace", "span", "parent", "service", "pod", "operation", "start_us", "dur_us", "window", "phase")
+COLUMNS: Final = ("trace", "span", "parent", "service", "operation", "start_us", "dur_us", "window", "phase")
 LATENCY_FAULTS: Final = frozenset({"cpu_contention", "cpu_consumed", "network_delay"})
 
 
@@ -47,7 +45,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
 
 def load_nezha(folder: Path, app: App) -> tuple[list[HopSpan], dict[str, Place]]:
     """All spans, and by trace where it belongs. TraceMissing, TraceError."""
-    columns = _columns(folder / FILES[app])
+    read = columns(folder / FILES[app], COLUMNS)
     spans = [
         HopSpan(
             trace=f"{app}/{trace}",
@@ -59,12 +57,12 @@ def load_nezha(folder: Path, app: App) -> tuple[list[HopSpan], dict[str, Place]]
             duration_us=duration,
         )
         for trace, span, parent, service, operation, start, duration in zip(
-            *(columns[name] for name in ("trace", "span", "parent", "service", "operation", "start_us", "dur_us")), strict=True
+            *(read[name] for name in ("trace", "span", "parent", "service", "operation", "start_us", "dur_us")), strict=True
         )
     ]
     places: dict[str, Place] = {}
     known: dict[tuple[str, str], Place] = {}
-    for trace, window, phase in zip(columns["trace"], columns["window"], columns["phase"], strict=True):
+    for trace, window, phase in zip(read["trace"], read["window"], read["phase"], strict=True):
         name = f"{app}/{trace}"
         if name not in places:
             places[name] = known.setdefault((window, phase), Place(window=window, normal=phase == "normal"))
@@ -73,34 +71,17 @@ def load_nezha(folder: Path, app: App) -> tuple[list[HopSpan], dict[str, Place]]
 
 def load_faults(folder: Path) -> list[Fault]:
     """In the file's order. TraceMissing, TraceError."""
-    columns = ("app", "inject_timestamp", "inject_pod", "inject_type")
     return [
         Fault(
             app=row.text("app"),
-            service=row.text("inject_pod").rsplit("-", 2)[0],
+            service=service_of(row.text("inject_pod")),
             kind=row.text("inject_type"),
             at_us=row.whole("inject_timestamp") * 1_000_000,
         )
-        for row in table(folder / FAULTS, columns)
+        for row in table(folder / FAULTS, ("app", "inject_timestamp", "inject_pod", "inject_type"))
     ]
 
 
 def service_of(pod: str) -> str:
     """A pod's name without its replica set and its own suffix."""
     return pod.rsplit("-", 2)[0]
-
-
-def _columns(path: Path) -> dict[str, Sequence[Any]]:
-    try:
-        read = pq.read_table(path, columns=list(COLUMNS))
-    except FileNotFoundError:
-        raise TraceMissing(path, 0, f"is not in {path.parent}; set HEADWAY_DATA or give --data") from None
-    except (pa.ArrowException, OSError) as error:
-        raise TraceError(path, 0, f"cannot be read: {error}") from None
-    return {name: list(_values(read.column(name))) for name in COLUMNS if name != "pod"}
-
-
-def _values(column: Any) -> Iterator[Any]:
-    for chunk in column.chunks:
-        plain = chunk.dictionary_decode() if pa.types.is_dictionary(chunk.type) else chunk
-        yield from plain.to_pylist()
