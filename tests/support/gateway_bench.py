@@ -35,7 +35,9 @@ class FakeExchange:
     cut_after: int | None = None
     pause_s: float = 0.0
     connected_at: MonoNs | None = None
+    sent_at: MonoNs = field(default_factory=mono_ns)
     head_at: MonoNs = field(default_factory=mono_ns)
+    address: str = "192.0.2.1:443"
     closed: bool = False
 
     async def chunks(self) -> AsyncIterator[bytes]:
@@ -82,6 +84,7 @@ class FakeReply:
         self.headers: dict[bytes, bytes] = {}
         self.chunks: list[bytes] = []
         self.ended = self.aborted = False
+        self.blocked: list[int] = []
         self.on_send: Callable[[bytes], None] | None = None
 
     async def start(self, status: int, headers: Headers) -> None:

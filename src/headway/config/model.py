@@ -57,6 +57,8 @@ class Gateway(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Facts waiting for control on disk; over it new rows are shed and counted."""
     upstream_client: str = "headway"
     """What speaks HTTP to providers: ``headway``, or ``aiohttp``, which costs more and honours proxies in the environment (HTTPS_PROXY)."""
+    phases: bool = True
+    """Note when each read of a streamed answer came, and look for streams that loop, break off or go silent."""
     drain_s: int = 30
     """How long running streams may finish after a stop was asked for."""
     limits: Limits = Limits()

@@ -19,14 +19,16 @@ from headway.gateway.opening import Opening
 from headway.gateway.relay import PassRelay, Relay, TranslateRelay, deltas_of, failure_in
 from headway.gateway.reserving import output_tokens_cap
 from headway.gateway.services import Services
+from headway.gateway.stream_tap import CHUNK_BYTES_ALONE, CHUNKS_AT_ONCE, StreamTap
 from headway.gateway.upstream import Exchange, UpstreamError, UpstreamPhase, UpstreamRequest
 from headway.gateway.writing import commit, release_all, say
 from headway.kernel.errors import CallError, CannotCarry, DeadlineExceeded, HeadwayError, Overloaded, UpstreamFailed
-from headway.kernel.instants import mono_ns, ms_between, wall_ms
+from headway.kernel.instants import MonoNs, mono_ns, ms_between, wall_ms
 from headway.kernel.limits import ANSWER_BYTES_MAX
 
 ERROR_BODY_BYTES_MAX = 256 * 1024
 DETAIL_CHARS_MAX = 500
+PING_BYTES_MAX = 64
 STREAM_HEAD = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache"),
@@ -134,6 +136,7 @@ async def _exchange(services: Services, flow: Flow, track: Track, *, ask: bool =
         remaining_ms=remaining_ms(flow),
     )
     track.sent = True
+    track.engine = services.engine_loads.get(endpoint.name) if services.engine_loads else None
     exchange = await services.upstream.exchange(request)
     try:
         note_head(services, flow, track, exchange)
@@ -242,6 +245,7 @@ def note_head(services: Services, flow: Flow, track: Track, exchange: Exchange) 
     track.status, track.head, track.connected = exchange.status, exchange.head_at, exchange.connected_at
     track.told = told = _blanked(track.target.endpoint, read_head(exchange.headers))
     track.upstream_request, track.region, track.ratelimit = told.request_id, told.region, told.ratelimit
+    track.sent_at, track.address = exchange.sent_at, exchange.address
     if flow.admitted is not None:
         services.desk.tell(
             Head(call=flow.call, endpoint=track.target.endpoint.name, status=exchange.status, headers=tuple(exchange.headers)),
@@ -260,7 +264,7 @@ def _blanked(endpoint: Endpoint, told: Told) -> Told:
         return told
     passed = [(name, endpoint.without_secrets(value)) for name, value in told.passed]
     kind = endpoint.without_secrets(told.content_type.encode("latin-1", "replace")).decode("latin-1")
-    return told._replace(passed=passed, content_type=kind, request_id="", region="", ratelimit="")
+    return told._replace(passed=passed, content_type=kind, request_id="", region="", ratelimit="", edge="")
 
 
 async def _refused(services: Services, flow: Flow, track: Track, exchange: Exchange, dialect: Dialect) -> Tried:
@@ -296,6 +300,8 @@ async def _relay_stream(services: Services, flow: Flow, track: Track, exchange: 
     secrets = endpoint.secrets
     watched = (services.desk.wants_chunks and flow.admitted is not None) or flow.recorded_answer is not None
     opening = Opening(flow, seen) if flow.onward else None
+    timed = flow.live.settings.gateway.phases
+    tap = track.health = StreamTap(flow.dialect.name) if timed else None
     error: CallError | None = None
     try:
         async for data in exchange.chunks():
@@ -315,9 +321,17 @@ async def _relay_stream(services: Services, flow: Flow, track: Track, exchange: 
                     if secret in out:  # whole events: no more than a key within one of them is looked for
                         out = endpoint.without_secrets(out)
                 now = mono_ns()
-                track.saw_read(now)
                 if seen.started and track.first_token is None:
                     track.first_token = now
+                if tap is None:
+                    track.chunks += 1
+                elif len(out) > PING_BYTES_MAX or not _says_nothing(out):
+                    track.saw_read(now)
+                    tap.kept.append(out)
+                    if len(tap.kept) >= CHUNKS_AT_ONCE or len(out) >= CHUNK_BYTES_ALONE:
+                        tap.look()
+                if seen.stop is not None and track.last_token is None:
+                    track.last_token = now
                 if watched:
                     _tell_chunk(services, flow, relay, out)
                 if opening is not None:
@@ -337,14 +351,19 @@ async def _relay_stream(services: Services, flow: Flow, track: Track, exchange: 
         tail, error = b"", error or upstream_call_error(flow, broken)
     finally:
         _note_seen(flow, track, seen)  # whoever ends it: what was seen is what is charged
-        if seen.started:
-            track.last_token = mono_ns()
+        if seen.started and track.last_token is None:
+            track.last_token = MonoNs(track.reads[-1]) if track.reads else mono_ns()
         if opening is not None:
             await opening.close()
     if error is not None:
         return _broke_off(flow, track, error)
     await _finish(services, flow, tail)
     return Tried(failure=Failure.NONE, status=200)
+
+
+def _says_nothing(out: bytes) -> bool:
+    """A comment or Anthropic's ping: sent to keep the connection, it is no token and ends no gap."""
+    return b"data:" not in out or b'"ping"' in out
 
 
 def _said(track: Track, seen: Seen) -> UpstreamFailed:
@@ -367,6 +386,7 @@ async def _relay_whole(services: Services, flow: Flow, track: Track, exchange: E
             id=answer.id,
             model=answer.model,
             fingerprint=answer.fingerprint,
+            tier=dialect.see_answer(body).tier,
             stop=answer.stop,
             usage=answer.usage,
             started=True,
@@ -430,7 +450,7 @@ def _tell_chunk(services: Services, flow: Flow, relay: Relay, out: bytes) -> Non
 
 
 def _note_seen(flow: Flow, track: Track, seen: Seen) -> None:
-    track.answered, track.fingerprint = seen.model, seen.fingerprint
+    track.answered, track.fingerprint, track.tier = seen.model, seen.fingerprint, seen.tier
     if seen.usage is not None:
         flow.usage = track.usage = seen.usage
     flow.stop = seen.stop

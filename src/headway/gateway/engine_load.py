@@ -76,6 +76,7 @@ class EngineLoads:
             load = with_slots(load or EngineLoad(), text) if page == "/slots" else load_of_metrics(text)
         if load is not None and load != EngineLoad():
             self._admission.heard(endpoint.name, load, mono_ns())
+            self._services.engine_loads[endpoint.name] = load
 
     async def _page(self, endpoint: Endpoint, page: str) -> str | None:
         """The page's text; None when there is none."""

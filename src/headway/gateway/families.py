@@ -53,6 +53,12 @@ class GatewayMetrics:
         self.cost = counter("headway_cost_usd_total", "Cost of calls whose price is known.", (), ("feature", "tenant"))
         self.cost_unknown = counter("headway_cost_unknown_calls_total", "Calls whose cost is unknown.", (), ("feature", "tenant"))
         self.attempts = counter("headway_attempts_total", "Tries at upstreams.", ("outcome",), ("provider",))
+        self.stream_faults = counter(
+            "headway_stream_faults_total",
+            "Streams that ended as if all were well and looped, broke off or went silent.",
+            ("fault",),
+            ("feature", "provider"),
+        )
         self.retries = counter("headway_retries_total", "Tries after the first.", (), ("provider",))
         self.upstream_head = registry.histogram(
             "headway_upstream_head_seconds", "From sending to the head of the upstream's answer.", SECONDS, (), ("provider",)
@@ -131,6 +137,8 @@ class GatewayMetrics:
             self.admission.wait.labels(fact.klass).observe(fact.queue_ms / _MS_PER_S)
         if fact.first_token_ms is not None:
             self.first_token.labels(feature).observe(fact.first_token_ms / _MS_PER_S)
+        if fact.stream_fault:
+            self.stream_faults.labels(fact.stream_fault, feature, fact.routed.partition("/")[0]).inc()
         self._record_usage(fact, feature, tenant)
 
     def _record_usage(self, fact: CallFact, feature: str, tenant: str) -> None:

@@ -1,9 +1,11 @@
 """One call on its way: what was asked, who asked, how far it is. Everything the record needs ends up here."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from headway.calls.admission.model import EngineLoad
 from headway.calls.conversation import Conversation, StopReason, Usage
 from headway.calls.model import Origin, Outcome, Wire
 from headway.estate.reliability.failover import Tried
@@ -14,6 +16,7 @@ from headway.gateway.dialects.port import Dialect, Scan
 from headway.gateway.heads import NOTHING_TOLD, Headers, Told
 from headway.gateway.live import Live, Route, Target
 from headway.gateway.relay import Relay
+from headway.gateway.stream_tap import StreamTap
 from headway.kernel.errors import CallError
 from headway.kernel.instants import MonoNs, WallMs
 from headway.kernel.limits import TOKEN_TIMES_MAX
@@ -41,6 +44,11 @@ class Reply(Protocol):
 
     async def end(self, data: bytes = b"") -> None: ...
 
+    @property
+    def blocked(self) -> Sequence[int] | None:
+        """When writes waited because the caller did not read: pairs of begin and end, monotonic ns, in order; None or empty if they never did."""
+        ...
+
     async def abort(self) -> None:
         """Cut the connection: the only honest end of half a body that is no stream of events."""
         ...
@@ -56,9 +64,12 @@ class Track:
     started_wall: WallMs
     admitted: MonoNs | None = None
     connected: MonoNs | None = None
+    sent_at: MonoNs | None = None
+    """When the request's bytes were handed to the socket, as far as its exchange came to say so."""
     head: MonoNs | None = None
     first_token: MonoNs | None = None
     last_token: MonoNs | None = None
+    """The read that brought the finish reason, which takes a step of the model like a token; else the last read."""
     ended: MonoNs | None = None
     status: int = 0
     outcome: Outcome = Outcome.DONE
@@ -66,12 +77,19 @@ class Track:
     error_detail: str = ""
     answered: str = ""
     fingerprint: str = ""
+    tier: str = ""
+    address: str = ""
+    health: StreamTap | None = None
+    """Looks at what a stream says; None where nobody looks."""
+    engine: EngineLoad | None = None
+    """What the engine last said of itself before this was sent."""
     upstream_request: str = ""
     region: str = ""
     usage: Usage = Usage()
     reads: list[int] = field(default_factory=list)
     """Instant of each read holding an event; past TOKEN_TIMES_MAX only the last is kept."""
     chunks: int = 0
+    stream_fault: str = ""
     retry_after_ms: int | None = None
     ratelimit: str = ""
     told: Told = NOTHING_TOLD

@@ -32,6 +32,8 @@ _KEPT_BACK: Final = frozenset(("openai-organization", "openai-project", "anthrop
 """They name the operator's account at the provider, which is no business of a caller."""
 _RATELIMIT_PREFIXES: Final = ("x-ratelimit-", "anthropic-ratelimit-", "retry-after")
 _RATELIMIT_CHARS_MAX: Final = 2_000
+_EDGE: Final = re.compile(r"[0-9a-f]+-([A-Z]{3})")
+_TOOK: Final = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,6})?")
 _REQUEST_IDS: Final = ("x-request-id", "request-id")
 _ID_CHARS_MAX: Final = 200
 JSON_HEADERS: Final = (("accept", "application/json"), ("content-type", "application/json"))
@@ -70,6 +72,10 @@ class Told(NamedTuple):
     request_id: str
     region: str
     ratelimit: str
+    edge: str = ""
+    """City of the network's edge that answered, of ``cf-ray``."""
+    took_ms: float | None = None
+    """What the provider says it took: ``openai-processing-ms``, else ``x-envoy-upstream-service-time``."""
     encoded: bool = False
     """Compressed, which nothing here asks for."""
 
@@ -84,7 +90,8 @@ NOTHING_TOLD: Final = Told([], "", "", "", "")
 def read_head(headers: Sequence[tuple[str, str]]) -> Told:
     """One walk over an upstream's headers (lower-case names)."""
     passed: Headers = []
-    content_type = request_id = region = ratelimit = ""
+    content_type = request_id = region = ratelimit = edge = ""
+    took_ms: float | None = None
     encoded = False
     for name, value in headers:
         if name == "content-type":
@@ -97,11 +104,17 @@ def read_head(headers: Sequence[tuple[str, str]]) -> Told:
                 ratelimit = f"{ratelimit};{name}={value}" if ratelimit else f"{name}={value}"
             elif name == "openai-processing-region":
                 region = value[:_ID_CHARS_MAX]
+            elif name == "openai-processing-ms":
+                took_ms = float(value) if _TOOK.fullmatch(value) else None
+            elif name == "cf-ray":
+                edge = found[1] if (found := _EDGE.fullmatch(value)) else ""
         elif name == "x-ms-region":
             region = value[:_ID_CHARS_MAX]
+        elif name == "x-envoy-upstream-service-time":
+            took_ms = float(value) if took_ms is None and _TOOK.fullmatch(value) else took_ms
         elif name == "content-encoding":
             encoded = value.lower() not in ("", "identity")
-    return Told(passed, content_type, request_id, region, ratelimit[:_RATELIMIT_CHARS_MAX], encoded)
+    return Told(passed, content_type, request_id, region, ratelimit[:_RATELIMIT_CHARS_MAX], edge, took_ms, encoded)
 
 
 def refusal_headers(error: CallError) -> Headers:

@@ -7,12 +7,14 @@ import msgspec
 
 from headway.calls.conversation import Usage
 from headway.calls.model import Origin, Outcome, Wire
+from headway.calls.phases.stream_health import SILENT_MS_MIN
 from headway.calls.pricing import FREE, UNKNOWN, Cost
 from headway.facts.model import AttemptFact, CallFact, Fact, RecordingFact
 from headway.facts.redaction import redact
 from headway.facts.token_times import encode as encode_token_times
 from headway.gateway.flow import Flow, Track
 from headway.gateway.prices import cost_of
+from headway.gateway.reserving import output_tokens_cap
 from headway.gateway.services import Services
 from headway.kernel.instants import MonoNs, ms_between, wall_ms
 from headway.kernel.limits import RECORDING_TEXT_BYTES_MAX
@@ -22,6 +24,9 @@ from headway.ledger.model import BudgetUnit
 CHARS_A_TOKEN = 4
 DETAIL_CHARS_MAX = 500
 NAME_CHARS_MAX = 200
+SILENT_NS_MIN = SILENT_MS_MIN * 1e6
+STOP_NAMES = ("stop", "stop_sequences")
+"""Members of a request that end an answer anywhere."""
 DAY_MS = 24 * 3600 * 1000
 MESSAGE_CHARS_READ = 4_000
 _QUOTED: Final = re.compile(r"(?<!\w)(['\"])(?:.*\1(?!\w)|.*)", re.DOTALL)
@@ -36,6 +41,8 @@ def record(services: Services, flow: Flow, now: MonoNs) -> None:
     charged_nano, charged_tokens, charges = _settle(services, flow, paid, cost)
     if source == "reported" and usage is not None and usage.input_tokens and flow.scan is not None and flow.wire is not Wire.OPAQUE:
         services.estimator.learn(flow.scan.model, flow.scan.prompt_bytes, usage.input_tokens)
+    if flow.outcome is Outcome.DONE and flow.track is not None and flow.track.health is not None:
+        flow.track.stream_fault = fault_of(flow, flow.track)
     call = _call_fact(services, flow, now, usage, source, cost, charged_nano, charged_tokens, charges)
     services.metrics.record_call(call)
     facts: list[Fact] = [call]
@@ -204,6 +211,9 @@ def _call_fact(
         prompt_tokens_estimate=flow.estimate_tokens or None,
         lost=flow.lost,
         config_generation=flow.live.generation,
+        blocked_ms=blocked_ns(flow) / 1e6,
+        stream_fault=track.stream_fault if track is not None else "",
+        output_tokens_max=scan.max_tokens if scan is not None and flow.wire is not Wire.OPAQUE else None,
     )
 
 
@@ -218,6 +228,8 @@ def _detail(flow: Flow, message: str) -> str:
 def _attempt_fact(services: Services, flow: Flow, track: Track, now: MonoNs) -> AttemptFact:
     start = track.started
     usage = track.usage
+    blocked = flow.reply.blocked
+    sent = (track.sent_at or track.connected or track.admitted) if track.sent else None
     return AttemptFact(
         call=flow.call,
         attempt=track.number,
@@ -248,7 +260,40 @@ def _attempt_fact(services: Services, flow: Flow, track: Track, now: MonoNs) -> 
         retry_after_ms=track.retry_after_ms,
         ratelimit=track.ratelimit,
         traceparent=flow.caller.traceparent,
+        start_ms=ms_between(flow.inbound.started, start),
+        sent_ms=ms_between(start, sent) if sent is not None else None,
+        tier=track.tier[:NAME_CHARS_MAX],
+        edge=track.told.edge,
+        address=track.address,
+        upstream_ms=track.told.took_ms,
+        reasoning_tokens=usage.reasoning_tokens,
+        blocked_times=encode_token_times(start, blocked) if blocked and track is flow.tracks[-1] else b"",
+        stream_fault=track.stream_fault,
+        engine_waiting=track.engine.waiting if track.engine is not None else None,
+        engine_running=track.engine.running if track.engine is not None else None,
     )
+
+
+def fault_of(flow: Flow, track: Track) -> str:
+    """What was wrong with a stream that ended well, by its text and its times."""
+    assert track.health is not None
+    assert flow.scan is not None
+    track.health.look()
+    ended = track.last_token or 0
+    reads = [read / 1e6 for read in track.reads if read <= ended] if ended - track.started > SILENT_NS_MIN else ()
+    return track.health.health.fault(
+        flow.stop,
+        track.usage,
+        output_tokens_max=flow.scan.max_tokens or output_tokens_cap(flow),
+        own_stops=any(name in flow.scan.spans for name in STOP_NAMES),
+        said=track.first_token is not None,
+        reads_ms=reads if not flow.reply.blocked else (),
+    )
+
+
+def blocked_ns(flow: Flow) -> int:
+    blocked = flow.reply.blocked
+    return sum(blocked[1::2]) - sum(blocked[::2]) if blocked else 0
 
 
 def _recording(services: Services, flow: Flow) -> RecordingFact:

@@ -8,6 +8,7 @@ another gateway, the call runs again.
 
 import hashlib
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from headway.calls.model import Outcome
@@ -152,6 +153,10 @@ class Listening:
         self._hear(data)
         self.ended = True
         await self._inner.end(data)
+
+    @property
+    def blocked(self) -> Sequence[int] | None:
+        return self._inner.blocked
 
     async def abort(self) -> None:
         await self._inner.abort()

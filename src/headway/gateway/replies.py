@@ -11,8 +11,24 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from headway.gateway.flow import Reply
 from headway.gateway.heads import Headers
 from headway.gateway.listener_cycle import Cycle, Cycle10
+from headway.kernel.instants import mono_ns
+from headway.kernel.limits import BLOCKED_WRITES_MAX
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+
+BLOCKED_NS_MIN = 1_000_000
+
+
+def noted(blocked: list[int] | None, began: int, ended: int) -> list[int]:
+    """``blocked`` with one more stretch; past BLOCKED_WRITES_MAX of them the last grows by as much, so that the sum stays true."""
+    if blocked is None:
+        return [began, ended]
+    if len(blocked) < 2 * BLOCKED_WRITES_MAX:
+        blocked += (began, ended)
+    else:
+        blocked[-1] += ended - began
+    return blocked
 
 
 class EndableReply(Reply, Protocol):
@@ -23,9 +39,10 @@ class EndableReply(Reply, Protocol):
 class CycleReply:
     """HTTP/1.1 on one request of the listener. What the caller no longer reads is dropped; its going is told by ``Cycle.on_gone``."""
 
-    __slots__ = ("_chunked", "_cycle", "_head", "ended", "started")
+    __slots__ = ("_chunked", "_cycle", "_head", "blocked", "ended", "started")
 
     def __init__(self, cycle: Cycle) -> None:
+        self.blocked: list[int] | None = None
         self._cycle = cycle
         self._head: tuple[int, Headers] | None = None
         self._chunked = False
@@ -38,7 +55,7 @@ class CycleReply:
     async def send(self, data: bytes) -> None:
         cycle = self._cycle
         if cycle.flow.write_paused and not cycle.disconnected:
-            await cycle.flow.drain()
+            await self._drain(cycle)
         if cycle.disconnected or not data or self.ended:
             return
         chunk = b"%x\r\n%b\r\n" % (len(data), data)
@@ -53,7 +70,7 @@ class CycleReply:
         self.ended = True
         cycle = self._cycle
         if cycle.flow.write_paused and not cycle.disconnected:
-            await cycle.flow.drain()
+            await self._drain(cycle)
         if cycle.disconnected:
             return
         if self._head is not None:
@@ -63,6 +80,14 @@ class CycleReply:
         else:
             cycle.transport.write(b"0\r\n\r\n")
         cycle.finish()
+
+    async def _drain(self, cycle: Cycle) -> None:
+        """The caller's socket is full. What it costs is told even where the wait is cut off."""
+        began = mono_ns()
+        try:
+            await cycle.flow.drain()
+        finally:
+            self.blocked = noted(self.blocked, began, mono_ns())
 
     async def abort(self) -> None:
         self.ended = True
@@ -88,10 +113,11 @@ class CycleReply:
 class AsgiReply:
     """Any ASGI server. The head waits for the first bytes, so that a short answer is one write where the server joins them."""
 
-    __slots__ = ("_head", "_send", "ended", "started")
+    __slots__ = ("_head", "_send", "blocked", "ended", "started")
 
     def __init__(self, send: Send) -> None:
         self._send = send
+        self.blocked: list[int] | None = None
         self._head: MutableMapping[str, Any] | None = None
         self.started = self.ended = False
 
@@ -103,7 +129,10 @@ class AsgiReply:
         if self._head is not None:
             await self._send(self._head)
             self._head = None
+        began = mono_ns()
         await self._send({"type": "http.response.body", "body": data, "more_body": True})
+        if (ended := mono_ns()) - began > BLOCKED_NS_MIN:  # a server's send waits for nothing but a socket that is full
+            self.blocked = noted(self.blocked, began, ended)
 
     async def end(self, data: bytes = b"") -> None:
         if self.ended:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from headway.calls.admission.model import EndpointView
+from headway.calls.admission.model import EndpointView, EngineLoad
 from headway.calls.conversation import DialectName
 from headway.estate.reliability.failover import Budget
 from headway.facts.model import Fact
@@ -59,6 +59,8 @@ class Services:
     live: Live | None = None
     in_flight: dict[str, Flow] = field(default_factory=dict)
     draining: bool = False
+    engine_loads: dict[str, EngineLoad] = field(default_factory=dict)
+    """What each engine said of itself last, by endpoint; of those that are asked."""
     admission_views: Callable[[MonoNs], tuple[EndpointView, ...]] = _no_views
     """Who waits and runs at each endpoint that a policy shares: sent to control every second, nothing while it is empty."""
     new_call_id: Callable[[WallMs], str] = field(default_factory=lambda: IdSource("call"))

@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 class Discard:
     """The reply of a call that nobody reads; keeps the last body for second passes, bounded by the answer bound upstream."""
 
+    blocked = ()
+
     def __init__(self) -> None:
         self.status = 0
         self.body = b""

@@ -65,6 +65,16 @@ class Exchange(Protocol):
         ...
 
     @property
+    def sent_at(self) -> MonoNs:
+        """When the request's bytes were handed to the socket: a large body may still be on its way."""
+        ...
+
+    @property
+    def address(self) -> str:
+        """Network address and port that it went to; empty where that is not known."""
+        ...
+
+    @property
     def head_at(self) -> MonoNs: ...
 
     def chunks(self) -> AsyncIterator[bytes]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import aiohttp
 
 from headway.gateway.upstream import UpstreamError, UpstreamPhase, UpstreamRequest
+from headway.gateway.upstream_http1_connection import address_of
 from headway.kernel.instants import MonoNs, mono_ns
 from headway.kernel.limits import UPSTREAM_SWEEP_MS
 
@@ -86,12 +87,14 @@ class AiohttpExchange:
         "_timed_out",
         "_transport",
         "_watch",
+        "address",
         "connect_by",
         "connected_at",
         "ends_at",
         "head_at",
         "headers",
         "phase",
+        "sent_at",
         "status",
         "waiting",
     )
@@ -107,7 +110,8 @@ class AiohttpExchange:
         self.status = 0
         self.headers: list[tuple[str, str]] = []
         self.connected_at: MonoNs | None = None
-        self.head_at = MonoNs(0)
+        self.sent_at = self.head_at = MonoNs(0)
+        self.address = ""
         self.waiting = False
         self._watch, self._request = watch, request
         task = asyncio.current_task()
@@ -126,6 +130,8 @@ class AiohttpExchange:
     def connected(self, protocol: "ResponseHandler") -> None:
         self._transport = protocol.transport  # kept: once aiohttp has closed a protocol, it no longer knows what it still flushes
         self.phase = UpstreamPhase.SEND
+        self.sent_at = mono_ns()
+        self.address = address_of(self._transport.get_extra_info("peername")) if self._transport is not None else ""
         self._first_byte_by = self._watch.loop.time() + self._request.timeouts.first_byte_ms / 1e3
 
     def answered(self, response: aiohttp.ClientResponse) -> None:

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from aiohappyeyeballs import start_connection
 
 from headway.gateway.upstream import UpstreamError, UpstreamPhase, UpstreamRequest
-from headway.gateway.upstream_http1_connection import Connection, State
+from headway.gateway.upstream_http1_connection import Connection, State, address_of
 from headway.kernel.instants import MonoNs, mono_ns
 from headway.kernel.limits import (
     UPSTREAM_HEADS_KEPT,
@@ -70,6 +70,7 @@ class Http1Exchange:
         "_since",
         "_task",
         "_upstream",
+        "address",
         "connect_by",
         "connected_at",
         "connection",
@@ -77,6 +78,7 @@ class Http1Exchange:
         "first_byte_by",
         "head_at",
         "headers",
+        "sent_at",
         "status",
     )
 
@@ -89,6 +91,8 @@ class Http1Exchange:
         self.status = 0
         self.headers: Sequence[tuple[str, str]] = ()
         self.head_at = MonoNs(0)
+        self.sent_at = MonoNs(0)
+        self.address = ""
         self.connected_at: MonoNs | None = None
         self.connection: Connection | None = None
         """None before one is found and again once it was given back: from then on it serves another exchange."""
@@ -99,6 +103,7 @@ class Http1Exchange:
 
     def answered(self, connection: Connection) -> None:
         self.status, self.headers, self.head_at = connection.status, connection.headers, connection.head_at
+        self.address = connection.address
 
     def chunks(self) -> "_Chunks":
         assert self.connection is not None, "an answer is read after exchange() returned it"
@@ -227,6 +232,7 @@ class Http1Upstream:
             exchange.connection = connection
             exchange.first_byte_by = self._loop.time() + request.timeouts.first_byte_ms / 1e3
             connection.send(head, request.body)
+            exchange.sent_at = mono_ns()
             await connection.head()
             exchange.answered(connection)
         except BaseException:
@@ -313,6 +319,7 @@ class Http1Upstream:
         finally:
             self._opening -= 1
         self._of[connection] = target.origin
+        connection.address = address_of(sock.getpeername())
         exchange.connected_at = mono_ns()
         return connection
 

@@ -38,6 +38,14 @@ class State(Enum):
     GONE = "gone"
 
 
+def address_of(peer: object) -> str:
+    """``host:port`` of a socket's peer name; empty for what is none."""
+    if not isinstance(peer, tuple) or len(peer) < 2:
+        return ""
+    host, port = peer[:2]
+    return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
+
+
 class Connection(asyncio.Protocol):
     """``on_free`` is called when it may take another request, ``on_gone`` when it never will."""
 
@@ -47,6 +55,7 @@ class Connection(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
         self.state = State.IDLE
         self.idle_since = 0.0
+        self.address = ""
         self.poll: select.poll | None = None
         """Asks the kernel about this socket; made at the first reuse."""
         self.answers = 0

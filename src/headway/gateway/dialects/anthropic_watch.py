@@ -65,7 +65,9 @@ class AnthropicWatcher:
             case "message_start":
                 if (message := event.object("message")) is not None:
                     seen.id, seen.model = message.text("id"), message.text("model")
-                    self._usage.see(message.object("usage"))
+                    usage = message.object("usage")
+                    seen.tier = usage.text("service_tier") if usage is not None else ""
+                    self._usage.see(usage)
                     seen.usage = begun(self._usage.usage())
             case "message_delta":
                 self._usage.see(event.object("usage"))
@@ -107,6 +109,7 @@ def see_answer(body: bytes) -> Seen:
             return seen
         seen.id, seen.model = top.text("id"), top.text("model")
         if (usage := top.object("usage")) is not None:
+            seen.tier = usage.text("service_tier")
             tally = UsageTally()
             tally.see(usage)
             seen.usage = tally.usage()

@@ -59,6 +59,11 @@ class Chunk(msgspec.Struct, frozen=True):
     choices: list[Choice] | None = None
     usage: msgspec.Raw = msgspec.Raw()
     error: msgspec.Raw = msgspec.Raw()
+    service_tier: msgspec.Raw = msgspec.Raw()
+
+    @property
+    def tier(self) -> str:
+        return text_of(self.service_tier)
 
     @property
     def has_usage(self) -> bool:

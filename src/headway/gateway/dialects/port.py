@@ -36,6 +36,8 @@ class Seen(msgspec.Struct, kw_only=True):
     id: str = ""
     model: str = ""
     fingerprint: str = ""
+    tier: str = ""
+    """Service tier that served it, as the provider names it."""
     stop: StopReason | None = None
     usage: Usage | None = None
     """None until the provider reports it."""

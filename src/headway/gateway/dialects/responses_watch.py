@@ -94,6 +94,7 @@ def read_response(seen: Seen, made: Fields) -> None:
     seen.id, seen.model = made.text("id") or seen.id, made.text("model") or seen.model
     if (usage := made.object("usage")) is not None:
         seen.usage = decode_usage(usage)
+    seen.tier = made.text("service_tier") or seen.tier
     status = made.text("status")
     if status == "failed" or "error" in made:
         code, message = failure(made)

@@ -99,6 +99,7 @@ class ChatWatcher:
         seen.id = seen.id or chunk.id or ""
         seen.model = seen.model or chunk.model or ""
         seen.fingerprint = seen.fingerprint or chunk.system_fingerprint or ""
+        seen.tier = seen.tier or chunk.tier
         for choice in chunk.choices or ():
             self._choice(choice, segment_bytes)
         if chunk.has_usage and (usage := decode_usage(chunk.usage)) is not None:
@@ -154,6 +155,7 @@ def see_answer(body: bytes) -> Seen:
         seen.failed, seen.failed_message = kind or "error", message
         return seen
     seen.id, seen.model, seen.fingerprint = chunk.id or "", chunk.model or "", chunk.system_fingerprint or ""
+    seen.tier = chunk.tier
     seen.usage = decode_usage(chunk.usage) if chunk.has_usage else None
     seen.started = seen.ended = bool(chunk.choices)
     seen.events = 1
