@@ -94,6 +94,10 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     """Prompt tokens of other calls that our own gateway had in prefill beside it."""
     hosted: bool = False
     """Somebody else's engine: nothing of its queue can be seen."""
+    asked: str = ""
+    """The model name that was sent; ``model`` is the one that answered. Empty: the same."""
+    probe: bool = False
+    """A probe of our own: what it finds says how the route is, whoever else calls."""
 
 
 class Split(msgspec.Struct, frozen=True, kw_only=True):
