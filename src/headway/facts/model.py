@@ -238,6 +238,25 @@ class SpanFact(msgspec.Struct, frozen=True, kw_only=True, tag="span", tag_field=
     """``error``, or empty."""
     gateway: str = ""
     schema_version: int = 1
+    at_wall_us: int = 0
+    """By which it is found: its start, or when it came where that is before 2000 or a day in the future."""
+    service: str = ""
+    """Who told of it."""
+    hop: str = ""
+    """Who owns its time by its attributes: ``model gpt-5``, ``tool search``; empty is the service."""
+    role: str = ""
+    """model, embeddings, tool, retrieval, db, queue or person; empty for what is none of them."""
+    peer: str = ""
+    """Whom a client called, as it names them."""
+    awaited: bool = True
+    """Its parent waits for it."""
+    tenant: str = ""
+    input_tokens: int | None = None
+    cached_tokens: int | None = None
+    inputs: tuple[str, ...] = ()
+    """Hashes of the values that it was given."""
+    outputs: tuple[str, ...] = ()
+    """Hashes of the values that it gave."""
 
 
 class FeedbackFact(msgspec.Struct, frozen=True, kw_only=True, tag="feedback", tag_field="table"):

@@ -258,3 +258,16 @@ HOP_STRATA_SHOWN_MAX = 50  # of a report; the smaller ones are one, named (other
 HOP_HOPS_SHOWN_MAX = 40  # of one stratum, by what they own; the others are one, named (other)
 HOP_WHATIF_TRACES_MAX = 5_000  # laid out again for a question; of more, so many evenly by duration, and the figure says so
 HOP_PAIRS_SHOWN_MAX = 20  # pairs of calls that could run together, by what they could save
+
+# Spans taken in, by OTLP and from files. Over a bound a post is refused whole (413, 429) or a span with its reason; both are counted.
+TRACE_BODY_BYTES_MAX = 64 * 1024 * 1024  # of one post, packed and unpacked
+TRACE_POSTS_WAITING_MAX = 16  # being read at the same time; more are told to come again
+TRACE_LINGER_MS = 100  # a post waits so long for others, to be written into one file with them
+TRACE_BATCH_SPANS_MAX = 250_000  # written at once; what is more waits for the next write
+TRACE_COUNTED_MAX = 50_000  # traces whose spans are counted against HOP_TRACE_SPANS_MAX; the longest unseen is forgotten
+TRACE_ATTRIBUTE_CHARS_MAX = 16 * 1024  # of one value; the rest is cut off, and an attribute that nobody reads is counted
+TRACE_NAME_CHARS_MAX = 200  # of names of spans, services and hops; the rest is cut off
+TRACE_ID_CHARS_MAX = 64  # of an id in a file; a longer one is malformed
+TRACE_DATA_VALUES_MAX = 32  # hashes of what a span was given, or gave
+TRACE_FILE_BYTES_MAX = 2 * 1024 * 1024 * 1024  # of a file of traces, unpacked; over it the file is refused
+HOP_SPANS_READ_MAX = 1_000_000  # out of the facts for one report: the newest traces, and the report says so
