@@ -71,7 +71,7 @@ sbom: $(DEV) ## What an installation consists of: CycloneDX JSON of the runtime 
 UV = $(BIN)/uv pip compile --quiet --no-strip-extras --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
 	--no-emit-options --custom-compile-command 'make lock' $(UPGRADE)
 lock: $(DEV) ## Resolve requirements/*.txt anew from pyproject.toml and requirements/*.in (UPGRADE=--upgrade takes newer releases)
-	$(UV) pyproject.toml requirements/build.in requirements/dev.in --extra serve --extra postgres --extra shared -o requirements/dev.txt
+	$(UV) pyproject.toml requirements/build.in requirements/dev.in --extra serve --extra postgres --extra shared --extra ducklake -o requirements/dev.txt
 	$(UV) pyproject.toml --extra serve -c requirements/dev.txt -o requirements/serve.txt
 	$(UV) pyproject.toml -c requirements/dev.txt -o requirements/gateway.txt
 	$(UV) requirements/build.in -c requirements/dev.txt -o requirements/build.txt

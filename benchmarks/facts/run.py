@@ -32,6 +32,7 @@ from headway.facts.answers import CallQuery, LatencyRow
 from headway.facts.engine import Engine
 from headway.facts.files import FactFiles
 from headway.facts.model import SpanFact
+from headway.facts.parquet_store import ParquetStore
 from headway.facts.segments import encode_fact, footer_bytes, header_bytes, record_bytes
 from headway.facts.table import FactTable
 from headway.kernel.figure import Figure, Proof
@@ -65,7 +66,7 @@ async def timed(work: Callable[[], Awaitable[object]]) -> Took:
 async def asked(folder: Path, passes: int) -> tuple[list[Took], tuple[LatencyRow, ...]]:
     """Passes over the calls in ``folder``; the first, which loads ibis and opens the files, is not counted."""
     files = FactFiles.open(folder)
-    engine = Engine(files)
+    engine = Engine(ParquetStore(files))
     table = FactTable(engine)
     try:
         rows = await table.latency(CallQuery(), KEYS, HOUR_MS)
@@ -123,7 +124,7 @@ def _segment(number: int, parts: list[bytes]) -> tuple[str, bytes]:
 async def stored(facts: Sequence[SpanFact], folder: Path, found: list[int]) -> None:
     """Spans through ingestion into an empty store; ``found`` gets how many are there afterwards."""
     files = FactFiles.open(folder)
-    ingest, engine = Ingest(files), Engine(files)
+    ingest, engine = Ingest(ParquetStore(files)), Engine(ParquetStore(files))
     try:
         for name, data in segments(facts):
             await ingest.store_segment("bench", name, data)

@@ -17,6 +17,7 @@ from headway.config.rules import (
     BUDGET_USD_MAX,
     BUDGETS_USD,
     CLASSES,
+    FACT_STORES,
     HEADERS_OWNED,
     ON_OVERRUN,
     POLICIES,
@@ -29,6 +30,8 @@ from headway.kernel import limits
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]*")
 _HEADER: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _REGION: Final = re.compile(r"[A-Za-z0-9._-]*")
+_SCHEMA: Final = re.compile(r"[a-z_][a-z0-9_]{0,62}")
+_POSTGRES: Final = ("postgresql://", "postgresql+psycopg://")
 _LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 _REFERENCE_FIX: Final = "write env:NAME or file:PATH; a key in a file ends up in backups"
 
@@ -38,6 +41,7 @@ def check(settings: Settings, report: Report, warn: Report) -> None:
     _names(settings, report)
     _listeners(settings, report)
     _control(settings, report)
+    _facts(settings, report)
     for name, provider in settings.providers.items():
         _provider(("providers", name), provider, report, warn)
     _features(settings, report)
@@ -105,6 +109,37 @@ def _control(settings: Settings, report: Report) -> None:
     _store(control.store, report)
 
 
+def _facts(settings: Settings, report: Report) -> None:
+    facts = settings.facts
+    _word(("facts", "store"), facts.store, FACT_STORES, "store", "stores", report)
+    for key in ("s3_key", "s3_secret"):
+        _reference(("facts", key), getattr(facts, key), report)
+    if bool(facts.s3_key) != bool(facts.s3_secret):
+        missing = "s3_secret" if facts.s3_key else "s3_key"
+        report(("facts", missing), "is missing", "an access key has an id and a secret")
+    if facts.s3_endpoint:
+        _url(("facts", "s3_endpoint"), facts.s3_endpoint, report)
+    if facts.store != "ducklake":
+        return
+    if not _SCHEMA.fullmatch(facts.catalog_schema):
+        report(
+            ("facts", "catalog_schema"),
+            f"{shown(facts.catalog_schema)} is not the name of a schema",
+            "lower-case letters, digits and _",
+        )
+    if not facts.data.startswith(("s3://", "/")) or len(facts.data) < len("s3://b"):
+        report(
+            ("facts", "data"),
+            f"{shown(facts.data)} is neither s3://BUCKET/PREFIX nor an absolute path",
+            "where the Parquet files go",
+        )
+    catalog, where = (facts.catalog, "facts.catalog") if facts.catalog else (settings.control.store, "control.store")
+    if not is_reference(catalog) and not catalog.startswith(_POSTGRES):
+        report(("facts", "store"), f"DuckLake keeps its catalog in Postgres, and {where} names none", "postgresql://USER@HOST/NAME")
+    if facts.catalog:
+        _store(facts.catalog, report, ("facts", "catalog"))
+
+
 def _tls(path: Path, address: str, token: str, report: Report) -> None:
     try:
         parse_listen(address.removeprefix("tls://"))
@@ -114,14 +149,14 @@ def _tls(path: Path, address: str, token: str, report: Report) -> None:
         report(path, f"needs {path[0]}.link_token", "both sides refer to the same secret, e.g. env:HEADWAY_LINK_TOKEN")
 
 
-def _store(store: str, report: Report) -> None:
+def _store(store: str, report: Report, path: Path = ("control", "store")) -> None:
     if not store or is_reference(store):
         return
     parts = urlsplit(store)
     if parts.password:
-        report(("control", "store"), "holds a password", "put the whole address behind env:NAME or file:PATH")
+        report(path, "holds a password", "put the whole address behind env:NAME or file:PATH")
     elif parts.scheme.partition("+")[0] not in ("sqlite", "postgresql"):
-        report(("control", "store"), f"{shown(store)} is neither sqlite:///PATH nor postgresql://…", "")
+        report(path, f"{shown(store)} is neither sqlite:///PATH nor postgresql://…", "")
 
 
 def _provider(path: Path, provider: Provider, report: Report, warn: Report) -> None:

@@ -281,6 +281,29 @@ class State(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Relative to the folder of headway.toml."""
 
 
+class Facts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[facts]``: where rows of what happened are kept. One machine needs none of it."""
+
+    store: str = "parquet"
+    """parquet, a folder in the state folder that one control process owns; or ducklake, for many: a catalog in Postgres, Parquet on S3 or in a
+    folder that all of them share. It needs the extra headway[ducklake]."""
+    bytes_max: int | None = None
+    """Facts that pass it go, oldest first, before their days are over. Unset: no bound."""
+    catalog: str = ""
+    """DuckLake: the Postgres of the catalog, an address or a reference to one. Empty: the ledger's, control.store."""
+    catalog_schema: str = "headway_facts"
+    """DuckLake: its schema there."""
+    data: str = ""
+    """DuckLake: s3://BUCKET/PREFIX or the absolute path of a folder."""
+    s3_endpoint: str = ""
+    """http://HOST:PORT or https://HOST of an S3 that is not Amazon's."""
+    s3_region: str = "us-east-1"
+    s3_key: str = ""
+    """Reference to the access key's id."""
+    s3_secret: str = ""
+    """Reference to the access key's secret."""
+
+
 class Shared(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[shared]``: what several gateways in front of the same endpoints share, so that tenants are served fairly over all of them."""
 
@@ -298,6 +321,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     control: Control = Control()
     state: State = State()
     shared: Shared = Shared()
+    facts: Facts = Facts()
     providers: dict[str, Provider] = {}
     features: dict[str, Feature] = {}
     tenants: dict[str, Tenant] = {}

@@ -27,6 +27,7 @@ RANGES: Final = MappingProxyType(
         ("Gateway", "spool_disk_bytes_max"): (2 * limits.SPOOL_SEGMENT_BYTES_MAX, 1024**4),
         ("Gateway", "drain_s"): (0, DAY_S),
         ("Control", "facts_keep_days"): (1, 36_500),
+        ("Facts", "bytes_max"): (limits.FACT_FILE_BYTES_MAX, 1024**5),
         ("Timeouts", "connect_ms"): (1, DAY_MS),
         ("Timeouts", "first_byte_ms"): (1, DAY_MS),
         ("Timeouts", "idle_ms"): (1, DAY_MS),
@@ -75,6 +76,7 @@ CLASSES: Final = ("interactive", "batch")
 POLICIES: Final = ("lanes", "fair", "fcfs", "shortest")
 """The names of ``headway.calls.admission.model.POLICIES``, which this layer may not import; a test holds them equal."""
 ON_OVERRUN: Final = ("cut", "demote", "pause")
+FACT_STORES: Final = ("parquet", "ducklake")
 UPSTREAM_CLIENTS: Final = ("headway", "aiohttp")
 REDACTIONS: Final = ("email", "card", "phone", "key")
 BUDGETS_USD: Final = ("budget_usd_per_day", "budget_usd_per_month")

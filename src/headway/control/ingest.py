@@ -1,4 +1,4 @@
-"""Segments from gateways become Parquet, exactly once, and the files are kept few, young and within what features allowed.
+"""Segments from gateways become rows of the fact store, exactly once, and the files are kept few, young and within what features allowed.
 
 All of it runs in one thread beside the event loop, one step after another: nothing here needs a lock, and a merge delays a segment rather than racing it.
 """
@@ -10,20 +10,15 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import msgspec
-import pyarrow as pa
 
 from headway.facts.columns import TABLES
-from headway.facts.compaction import merge, plan
-from headway.facts.files import FactFile, FactFiles, segment_file
 from headway.facts.model import Fact
-from headway.facts.parquet import arrow_table, write_durably
-from headway.facts.retention import expire, unexpired
 from headway.facts.segments import read_segment
+from headway.facts.store import FactStore, Keep, Maintained, StoreAway
 from headway.kernel.errors import HeadwayError
 from headway.kernel.instants import WallMs, wall_ms
 
 TABLE_OF: dict[type, str] = {table.struct: name for name, table in TABLES.items()}
-RECORDING = "recording"
 Result = TypeVar("Result")
 
 
@@ -57,22 +52,13 @@ class IngestStats(msgspec.Struct, frozen=True, kw_only=True):
     damaged_files: tuple[str, ...]
 
 
-class Maintained(msgspec.Struct, frozen=True, kw_only=True):
-    """What one round of housekeeping did."""
-
-    merged_files: int = 0
-    expired_files: int = 0
-    expired_recordings: int = 0
-    deleted_files: int = 0
-
-
 class Ingest:
     """Writes the fact tables. ``on_facts`` hears each fact once, after it is durable, on the event loop; it must not block or raise."""
 
     def __init__(
-        self, files: FactFiles, *, on_facts: Callable[[Sequence[Fact]], None] | None = None, wall: Callable[[], WallMs] = wall_ms
+        self, store: FactStore, *, on_facts: Callable[[Sequence[Fact]], None] | None = None, wall: Callable[[], WallMs] = wall_ms
     ) -> None:
-        self._files, self._on_facts, self._wall = files, on_facts, wall
+        self._store, self._on_facts, self._wall = store, on_facts, wall
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="facts")
         self._rows: Counter[str] = Counter()
         self._counts: Counter[str] = Counter()
@@ -80,8 +66,8 @@ class Ingest:
     async def store_segment(self, gateway: str, segment: str, data: bytes) -> Stored:
         """Make a segment durable. Safe to repeat at any time. ``BadSegmentName`` and ``NotStored`` mean: do not acknowledge."""
         try:
-            stored, fresh = await self._run(lambda: self._store(gateway, segment, data))
-        except (OSError, pa.ArrowException) as error:
+            stored, fresh = await self._run(lambda: self._stored(gateway, segment, data))
+        except StoreAway as error:
             self._counts["failures"] += 1
             raise NotStored(f"segment {segment} of gateway {gateway} cannot be stored: {error}") from error
         self._counts["segments_again" if stored.again else "segments"] += 1
@@ -94,11 +80,11 @@ class Ingest:
             self._on_facts(fresh)
         return stored
 
-    async def maintain(self, keep_days: int) -> Maintained:
-        """Merge, expire, delete. Call it about once a minute. ``NotStored`` when the disk refuses; nothing is lost then."""
+    async def maintain(self, keep_days: int, bytes_max: int | None = None) -> Maintained:
+        """Merge, expire, delete. Call it about once a minute. ``NotStored`` when the store refuses; nothing is lost then."""
         try:
-            return await self._run(lambda: self._maintain(keep_days))
-        except (OSError, pa.ArrowException) as error:
+            return await self._run(lambda: self._store.maintain(self._wall(), Keep(days=keep_days, bytes_max=bytes_max)))
+        except StoreAway as error:
             self._counts["failures"] += 1
             raise NotStored(f"the fact files cannot be merged or expired: {error}") from error
 
@@ -112,8 +98,8 @@ class Ingest:
             rows_unreadable=counts["rows_unreadable"],
             bytes_skipped=counts["bytes_skipped"],
             failures=counts["failures"],
-            files={table: len(self._files.live(table)) for table in TABLES},
-            damaged_files=tuple(self._files.damaged),
+            files=self._store.files(),
+            damaged_files=self._store.damaged(),
         )
 
     async def close(self) -> None:
@@ -123,45 +109,18 @@ class Ingest:
     async def _run(self, work: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
-    def _store(self, gateway: str, segment: str, data: bytes) -> tuple[Stored, list[Fact]]:
+    def _stored(self, gateway: str, segment: str, data: bytes) -> tuple[Stored, list[Fact]]:
         content = read_segment(data)
         by_table: dict[str, list[Fact]] = {}
         for fact in content.facts:
             by_table.setdefault(TABLE_OF[type(fact)], []).append(fact)
-        fresh: list[Fact] = []
-        segment_file(self._files.folder, gateway, segment)  # a bad name is refused even when the segment is empty
-        for table, facts in by_table.items():
-            file = segment_file(self._files.folder / table, gateway, segment)
-            if not self._files.holds(table, file):
-                self._write(table, file, facts)
-                fresh += facts
+        new = self._store.append(gateway, segment, by_table, self._wall())
+        fresh = [fact for table, facts in by_table.items() if table in new for fact in facts]
         stored = Stored(
             rows={table: len(facts) for table, facts in by_table.items()},
-            again=bool(by_table) and not fresh,
+            again=bool(by_table) and not new,
             rows_lost=content.rows_lost,
             rows_unreadable=content.rows_unreadable,
             bytes_skipped=content.bytes_skipped,
         )
         return stored, fresh
-
-    def _write(self, table: str, file: FactFile, facts: list[Fact]) -> None:
-        rows = arrow_table(table, facts)
-        if table == RECORDING:
-            rows = unexpired(rows, self._wall())
-        write_durably(file.path, rows)
-        self._files.added(table, msgspec.structs.replace(file, size_bytes=file.path.stat().st_size))
-
-    def _maintain(self, keep_days: int) -> Maintained:
-        now = self._wall()
-        merged = 0
-        for table in TABLES:
-            for group in plan(self._files.live(table), now):
-                merge(self._files, table, group, now)
-                merged += len(group)
-        expired = expire(self._files, now, keep_days)
-        return Maintained(
-            merged_files=merged,
-            expired_files=expired.files,
-            expired_recordings=expired.recordings,
-            deleted_files=self._files.sweep(),
-        )

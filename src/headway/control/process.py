@@ -40,8 +40,9 @@ from headway.control.reload import Reloader
 from headway.control.stored import StoredFacts
 from headway.control.vitals import Problems, Vitals
 from headway.facts.engine import Engine
-from headway.facts.files import FactFiles
 from headway.facts.model import Fact
+from headway.facts.opening import open_store
+from headway.facts.store import FactStore
 from headway.facts.table import FactTable
 from headway.kernel.errors import ConfigError
 from headway.kernel.instants import wall_ms
@@ -68,20 +69,19 @@ class Ready(msgspec.Struct, frozen=True, kw_only=True):
 class ControlProcess:
     """Built on a running loop; ``run`` is its whole life."""
 
-    def __init__(self, loaded: Loaded, state_dir: Path, files: FactFiles) -> None:
+    def __init__(self, loaded: Loaded, state_dir: Path, facts: FactStore) -> None:
         self.settings = settings = loaded.settings
         self.state_dir, self.config_path = state_dir, loaded.path
         self.stop = asyncio.Event()
         self.live = LiveFeed()
         self.ledger = LateLedger(store_url(settings, state_dir))
-        self.files = files
-        self.engine = Engine(files)
+        self.engine = Engine(facts)
         self.table = FactTable(self.engine)
         self.stored = StoredFacts(self.table, self.ledger.now)
         self.admission = AdmissionBook(self.stored, self._objectives, self.ledger.now)
         endpoint = settings.control.otlp_endpoint
         self.spans = SpanExport(endpoint, version=__version__) if endpoint else None
-        self.ingest = Ingest(files, on_facts=self._export)
+        self.ingest = Ingest(facts, on_facts=self._export)
         self.desk = LeaseDesk(self.ledger.budgets, self._charges, now=self.ledger.now)
         listeners = Listeners(
             store_segment=self.ingest.store_segment,
@@ -197,9 +197,9 @@ class ControlProcess:
         while True:
             await asyncio.sleep(HOUSEKEEPING_S)
             loaded = self.reloader.loaded
-            keep_days = (loaded.settings if loaded else self.settings).control.facts_keep_days
+            settings = loaded.settings if loaded else self.settings
             try:
-                await self.ingest.maintain(keep_days)
+                await self.ingest.maintain(settings.control.facts_keep_days, settings.facts.bytes_max)
                 self.problems.housekeeping = ""
             except NotStored as error:
                 self.problems.housekeeping = str(error)
@@ -307,15 +307,15 @@ async def serve(
     """Run control until SIGTERM or SIGINT. Raises ``ConfigError`` and other ``HeadwayError`` for what cannot be started."""
     loaded = await asyncio.to_thread(load, config_path)
     host, port = parse_listen(listen or loaded.settings.control.listen)
-    files = await asyncio.to_thread(FactFiles.open, state_dir / "facts")
+    facts = await asyncio.to_thread(open_store, loaded.settings, state_dir)
     try:
-        process = ControlProcess(loaded, state_dir, files)
+        process = ControlProcess(loaded, state_dir, facts)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, process.stop.set)
         await process.run(host, port, ready)
     finally:
-        files.close()
+        facts.close()
 
 
 def run(

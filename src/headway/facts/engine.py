@@ -1,46 +1,34 @@
-"""Runs expressions on DuckDB over the files that count now, in a few threads of its own with a bounded queue and a time limit.
+"""Runs expressions on DuckDB over a fact store, in a few threads of its own with a bounded queue and a time limit.
 
-Each run pins the files, shows them to DuckDB as views under the tables' names, and lets go. A table without files is an empty view, a column that older files
-lack has its default. Nothing but the facts folder is read, and nothing is written.
+Each run takes one look at the store, shows its tables to DuckDB as views under their names, and lets go. A table without rows is an empty view, a column that
+older rows lack has its default. Nothing but the store is read, and nothing is written.
 """
 
 import asyncio
 import importlib
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeVar
 
 import duckdb
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from headway.facts.answers import FactsAway
-from headway.facts.columns import TABLES, Column, Kind
-from headway.facts.files import FactFiles
+from headway.facts.store import FactSource
 from headway.kernel import limits
 
 Answer = TypeVar("Answer")
-_TYPES = {
-    Kind.TEXT: "VARCHAR",
-    Kind.INTEGER: "BIGINT",
-    Kind.REAL: "DOUBLE",
-    Kind.FLAG: "BOOLEAN",
-    Kind.BYTES: "BLOB",
-    Kind.TEXTS: "VARCHAR[]",
-    Kind.INTEGERS: "BIGINT[]",
-}
 _S_PER_MS = 0.001
 
 
 class Reader:
     """One query's look at the facts. Lives in one thread."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, paths: Mapping[str, tuple[Path, ...]]) -> None:
-        self._connection, self._paths = connection, paths
+    def __init__(self, connection: duckdb.DuckDBPyConnection, view: Callable[[str], str]) -> None:
+        self._connection, self._view = connection, view
         self._shown: set[str] = set()
 
     def arrow(self, expression: Any) -> pa.Table:
@@ -48,7 +36,7 @@ class Reader:
         queries = load_queries()
         for table in queries.tables_of(expression):
             if table not in self._shown:
-                self._connection.execute(view(table, self._paths.get(table, ())))
+                self._connection.execute(self._view(table))
                 self._shown.add(table)
         return self._connection.execute(queries.sql(expression)).to_arrow_table()
 
@@ -64,10 +52,10 @@ class Reader:
 
 
 class Engine:
-    """DuckDB in memory over ``files``. ``run`` is called on the event loop; all else happens in the pool."""
+    """DuckDB in memory over ``source``. ``run`` is called on the event loop; all else happens in the pool."""
 
-    def __init__(self, files: FactFiles) -> None:
-        self._files = files
+    def __init__(self, source: FactSource) -> None:
+        self._source = source
         self._pool = ThreadPoolExecutor(limits.FACT_QUERY_THREADS, thread_name_prefix="facts-query")
         self._database: duckdb.DuckDBPyConnection | None = None
         self._opening = threading.Lock()
@@ -102,7 +90,7 @@ class Engine:
         try:
             return self._attempt(ask, left_s)
         except (duckdb.IOException, duckdb.InvalidInputException) as error:
-            if not self._set_aside_damaged():
+            if not self._source.set_aside_damaged():
                 raise FactsAway(f"the stored calls cannot be read: {error}") from error
         except duckdb.InterruptException as error:
             raise FactsAway(f"the question took longer than {timeout_ms} ms; ask for a shorter range") from error
@@ -116,8 +104,8 @@ class Engine:
         stop.daemon = True
         stop.start()
         try:
-            with self._files.pin() as paths:
-                return ask(Reader(cursor, paths))
+            with self._source.look(cursor) as view:
+                return ask(Reader(cursor, view))
         finally:
             stop.cancel()
             cursor.close()
@@ -133,52 +121,9 @@ class Engine:
                 database.execute("SET autoinstall_known_extensions = false")
                 database.execute("SET autoload_known_extensions = false")
                 database.execute("SET temp_directory = ''")
+                self._source.attach(database)
                 self._database = database
             return self._database
-
-    def _set_aside_damaged(self) -> bool:
-        """Take files that are no Parquet out of every answer; they stay on the disk for whoever wants to look. True when there were any."""
-        found = False
-        for table in TABLES:
-            for file in self._files.live(table):
-                try:
-                    pq.read_metadata(file.path)
-                except (OSError, pa.ArrowException) as error:
-                    self._files.set_aside(table, file, str(error))
-                    found = True
-        return found
-
-
-def view(table: str, paths: tuple[Path, ...]) -> str:
-    """SQL that shows ``paths`` as one table with all present columns and their defaults."""
-    columns = TABLES[table].columns
-    empty = ", ".join(f'NULL::{_TYPES[column.kind]} AS "{column.name}"' for column in columns)
-    source = f"(SELECT {empty} WHERE false)"
-    if paths:
-        listed = ", ".join(_quoted(str(path)) for path in paths)
-        source += f" UNION ALL BY NAME SELECT * FROM read_parquet([{listed}], union_by_name = true)"  # noqa: S608 (paths are ours and quoted)
-    shown = ", ".join(_shown(column) for column in columns)
-    return f'CREATE OR REPLACE TEMP VIEW "{table}" AS SELECT {shown} FROM ({source})'  # noqa: S608 (names are ours)
-
-
-def _shown(column: Column) -> str:
-    if column.required or column.nullable:
-        return f'"{column.name}"'
-    return f'coalesce("{column.name}", {_literal(column)}) AS "{column.name}"'
-
-
-def _literal(column: Column) -> str:
-    default = column.default
-    if isinstance(default, bool | int | float):
-        return f"{str(default).lower()}::{_TYPES[column.kind]}"
-    if isinstance(default, str):
-        return _quoted(default)
-    assert default in ((), b""), column
-    return f"{'[]' if default == () else _quoted('')}::{_TYPES[column.kind]}"
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
 
 
 def load_queries() -> Any:

@@ -57,18 +57,21 @@ class FactFile(msgspec.Struct, frozen=True, kw_only=True):
 
 def segment_file(folder: Path, gateway: str, segment: str) -> FactFile:
     """Where the rows of a segment belong; the same for each time that it is sent. ``BadSegmentName`` when the name is not one of a spool."""
+    slug, run, number, wall = segment_name(gateway, segment)
+    return _segment_file(folder / f"s-{wall:013d}-{slug}-{run}-{number:06d}.parquet", 0)
+
+
+def segment_name(gateway: str, segment: str) -> tuple[str, str, int, int]:
+    """(gateway as it stands in names, run, number, wall ms) of a segment. ``BadSegmentName`` when the name is not one of a spool."""
     found = _SEGMENT_NAME.fullmatch(segment)
     if found is None:
         raise BadSegmentName(
             f"gateway {gateway!r} sent a segment named {segment!r}; names look like 1764000000000-0123456789abcdef-000001"
         )
     wall, run, number = found.groups()
-    slug = (
-        gateway
-        if _PLAIN_GATEWAY.fullmatch(gateway)
-        else hashlib.blake2b(gateway.encode("utf-8", "replace"), digest_size=12).hexdigest()
-    )
-    return _segment_file(folder / f"s-{wall}-{slug}-{run}-{int(number):06d}.parquet", 0)
+    plain = _PLAIN_GATEWAY.fullmatch(gateway) is not None
+    slug = gateway if plain else hashlib.blake2b(gateway.encode("utf-8", "replace"), digest_size=12).hexdigest()
+    return slug, run, int(number), int(wall)
 
 
 def merged_file(folder: Path, parts: list[FactFile], entropy: str) -> FactFile:

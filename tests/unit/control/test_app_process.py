@@ -10,6 +10,7 @@ from headway.config.load import load
 from headway.control.listener import bound
 from headway.control.process import ControlProcess, Ready
 from headway.facts.files import FactFiles
+from headway.facts.parquet_store import ParquetStore
 from headway.kernel.errors import ConfigError
 
 TOML = """
@@ -33,7 +34,7 @@ class Running:
         path.write_text(TOML.format(store=store))
         self.state = folder / "state"
         self.files = FactFiles.open(self.state / "facts")
-        self.process = ControlProcess(load(path), self.state, self.files)
+        self.process = ControlProcess(load(path), self.state, ParquetStore(self.files))
         self.ready: asyncio.Future[Ready] = asyncio.get_running_loop().create_future()
 
     async def start(self, host="127.0.0.1"):

@@ -14,6 +14,7 @@ from headway.facts.answers import CallQuery
 from headway.facts.engine import Engine
 from headway.facts.files import BadSegmentName, FactFiles
 from headway.facts.model import AttemptFact, CallFact, Fact, RecordingFact
+from headway.facts.parquet_store import ParquetStore
 from headway.facts.segments import encode_fact, footer_bytes, header_bytes, record_bytes
 from headway.facts.table import FactTable
 from headway.kernel.instants import WallMs
@@ -48,7 +49,7 @@ class Bench:
     def __init__(self, folder: Path) -> None:
         self.heard: list[Fact] = []
         self.files = FactFiles.open(folder)
-        self.ingest = Ingest(self.files, on_facts=self.heard.extend, wall=lambda: NOW)
+        self.ingest = Ingest(ParquetStore(self.files), on_facts=self.heard.extend, wall=lambda: NOW)
 
     async def close(self) -> None:
         await self.ingest.close()
@@ -158,7 +159,7 @@ async def test_many_gateways_at_once(tmp_path: Path) -> None:
 
 async def test_questions_during_merges_never_count_twice_or_miss(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
-    engine = Engine(bench.files)
+    engine = Engine(ParquetStore(bench.files))
     table = FactTable(engine)
     stored = 0
     working = True

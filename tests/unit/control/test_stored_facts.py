@@ -11,6 +11,7 @@ from headway.facts.engine import Engine
 from headway.facts.files import FactFiles, segment_file
 from headway.facts.model import AttemptFact, CallFact
 from headway.facts.parquet import arrow_table, write_durably
+from headway.facts.parquet_store import ParquetStore
 from headway.facts.table import FactTable
 from headway.kernel.instants import WallMs
 
@@ -34,7 +35,7 @@ async def test_the_ports_questions(tmp_path: Path) -> None:
         file = segment_file(files.folder / table, "g", SEGMENT)
         write_durably(file.path, arrow_table(table, rows))
         files.added(table, file)
-    engine = Engine(files)
+    engine = Engine(ParquetStore(files))
     facts = StoredFacts(FactTable(engine), lambda: WallMs(T0 + 5000))
     assert await facts.calls(CallFilter(), "", 2) == (calls[2], calls[1])
     assert await facts.calls(CallFilter(tenant="a"), "call_c", 2) == (calls[0],)
@@ -56,7 +57,7 @@ async def test_facts_that_are_away(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         raise FactsAway("too many questions")
 
     files = FactFiles.open(tmp_path)
-    engine = Engine(files)
+    engine = Engine(ParquetStore(files))
     monkeypatch.setattr(engine, "run", away)
     facts = StoredFacts(FactTable(engine))
     for asked in (facts.calls(CallFilter(), "", 1), facts.one("x"), facts.beside(0, 1, 1), facts.overview(0, 1, 1, "")):

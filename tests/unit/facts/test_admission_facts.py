@@ -14,6 +14,7 @@ from headway.facts.engine import Engine
 from headway.facts.files import FactFiles, segment_file
 from headway.facts.model import AttemptFact, CallFact, Fact
 from headway.facts.parquet import arrow_table, write_durably
+from headway.facts.parquet_store import ParquetStore
 from headway.facts.table import FactTable
 from headway.kernel.ids import new_id
 from headway.kernel.instants import WallMs
@@ -25,7 +26,7 @@ HOUR_MS = 3_600_000
 class Store:
     def __init__(self, folder: Path) -> None:
         self.files = FactFiles.open(folder)
-        self.engine = Engine(self.files)
+        self.engine = Engine(ParquetStore(self.files))
         self.table = FactTable(self.engine)
         self._number = 0
 

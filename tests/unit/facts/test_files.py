@@ -15,6 +15,7 @@ from headway.facts.model import CallFact, FeedbackFact, RecordingFact
 from headway.facts.parquet import arrow_table, read_aligned, write_durably
 from headway.facts.ranges import contains, meets, union, united
 from headway.facts.retention import expire
+from headway.facts.store import Keep
 from headway.kernel.instants import WallMs
 
 DAY = 1_764_000_000_000 // DAY_MS * DAY_MS
@@ -202,7 +203,7 @@ def test_a_running_query_keeps_its_files(files: FactFiles) -> None:
 def test_old_files_go_and_young_ones_stay(files: FactFiles) -> None:
     store(files, 0, DAY - 10 * DAY_MS)
     store(files, 1, DAY)
-    assert expire(files, NOON, keep_days=5).files == 1
+    assert expire(files, NOON, Keep(days=5)).files == 1
     assert calls_in(files) == [f"call_1_{n}" for n in range(3)]
     assert files.sweep() == 1
     assert len(list((files.folder / "call").iterdir())) == 1
@@ -221,13 +222,13 @@ def test_recorded_text_goes_on_its_day(files: FactFiles) -> None:
         write_durably(file.path, arrow_table("recording", rows))
         files.added("recording", file)
     with files.pin() as paths:
-        assert expire(files, NOON, keep_days=90).recordings == 2
+        assert expire(files, NOON, Keep(days=90)).recordings == 2
         assert files.sweep() == 0
         assert len(read_aligned("recording", paths["recording"])) == 4, "a query that began before reads on"
     assert files.sweep() == 2
     left = sorted((files.folder / "recording").iterdir())
     assert sorted(read_aligned("recording", left).column("call").to_pylist()) == ["b", "d"]
-    assert expire(files, NOON, keep_days=90).recordings == 0
+    assert expire(files, NOON, Keep(days=90)).recordings == 0
     assert b"secret of a" not in b"".join(path.read_bytes() for path in left)
     assert files.holds("recording", segment_file(files.folder / "recording", "g", name(0)))
 

@@ -10,14 +10,15 @@ from pathlib import Path
 import pytest
 
 from headway.calls.model import FAILED
-from headway.facts import engine as engine_module
 from headway.facts.answers import CallQuery, FactsAway, LeaseSum
 from headway.facts.columns import TABLES
 from headway.facts.engine import Engine, Reader
 from headway.facts.files import FactFiles, segment_file
 from headway.facts.model import AttemptFact, CallFact, Fact, FeedbackFact, RecordingFact, SegmentFact, SpanFact
 from headway.facts.parquet import arrow_table, write_durably
+from headway.facts.parquet_store import ParquetStore
 from headway.facts.table import FactTable
+from headway.facts.views import view
 from headway.kernel.ids import new_id
 from headway.kernel.instants import WallMs
 from headway.kernel.limits import FACT_QUERIES_WAITING_MAX, PAGE_ROWS_MAX
@@ -30,7 +31,7 @@ RUN = "0123456789abcdef"
 class Bench:
     def __init__(self, folder: Path) -> None:
         self.files = FactFiles.open(folder)
-        self.engine = Engine(self.files)
+        self.engine = Engine(ParquetStore(self.files))
         self.table = FactTable(self.engine)
         self._number = 0
 
@@ -327,6 +328,6 @@ async def test_too_many_questions_are_refused_and_slow_ones_end(bench: Bench) ->
 
 def test_the_view_has_every_table_and_default() -> None:
     for name, table in TABLES.items():
-        sql = engine_module.view(name, (Path("/x/it's.parquet"),))
+        sql = view(name, (Path("/x/it's.parquet"),))
         assert "it''s" in sql
         assert all(f'"{column.name}"' in sql for column in table.columns)

@@ -1,79 +1,25 @@
 """A ledger on SQLite and on Postgres: the same tests run on both. Postgres is HEADWAY_TEST_PG, or a throw-away cluster of this machine."""
 
-import os
-import shutil
-import socket
-import subprocess
-import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 from sqlalchemy import create_engine, text
+from throwaway_postgres import NoPostgres, server
 
 from headway.kernel.ids import new_id
 from headway.kernel.instants import WallMs, wall_ms
 from headway.ledger.store import Ledger, open_ledger, parse_url, sqlite_url
 
-NOBODY = "nobody"
-
-
-def _binary(name: str) -> str | None:
-    found = shutil.which(name)
-    candidates = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}")) if found is None else []
-    return found or (str(candidates[-1]) if candidates else None)
-
 
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
     """The address of a server that may create databases. Skips, with the reason, where there is none."""
-    if given := os.environ.get("HEADWAY_TEST_PG"):
-        yield given
-        return
-    initdb, postgres = _binary("initdb"), _binary("postgres")
-    if initdb is None or postgres is None:
-        pytest.skip("no HEADWAY_TEST_PG, and no initdb and postgres on this machine")
-    folder = Path(tempfile.mkdtemp(prefix="hwpg", dir="/tmp"))
-    user = NOBODY if os.geteuid() == 0 else None  # Postgres refuses to run as root
-    if user:
-        shutil.chown(folder, user)
-    data = folder / "data"
-    subprocess.run(
-        [initdb, "-D", data, "-U", "headway", "-A", "trust", "-N", "-E", "UTF8"],
-        check=True,
-        capture_output=True,
-        user=user,
-        cwd=folder,
-        env=_env(),
-    )
-    options = ["-c", "listen_addresses=", "-c", f"unix_socket_directories={folder}", "-c", "fsync=off", "-c", "shared_buffers=16MB"]
-    server = subprocess.Popen(
-        [postgres, "-D", data, *options], user=user, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=_env()
-    )
     try:
-        url = f"postgresql://headway@/postgres?host={folder}"
-        _wait_for(folder / ".s.PGSQL.5432", server)
-        yield url
-    finally:
-        server.terminate()
-        server.wait(30)
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _env() -> dict[str, str]:
-    return {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C", "TZ": "UTC"}
-
-
-def _wait_for(path: Path, server: "subprocess.Popen[bytes]") -> None:
-    deadline = wall_ms() + 30_000
-    while wall_ms() < deadline:
-        assert server.poll() is None, "the throw-away Postgres did not start"
-        if path.exists():
-            with socket.socket(socket.AF_UNIX) as probe:
-                if probe.connect_ex(str(path)) == 0:
-                    return
-        subprocess.run(["sleep", "0.05"], check=True)
-    raise AssertionError("the throw-away Postgres did not answer")
+        with server() as url:
+            yield url
+    except NoPostgres as missing:
+        pytest.skip(str(missing))
 
 
 @pytest.fixture
