@@ -12,6 +12,7 @@ from typing import TypeVar
 import msgspec
 
 from headway.facts.columns import TABLES
+from headway.facts.measured import measured
 from headway.facts.model import Fact
 from headway.facts.segments import read_segment
 from headway.facts.store import FactStore, Keep, Maintained, StoreAway
@@ -112,7 +113,7 @@ class Ingest:
     def _stored(self, gateway: str, segment: str, data: bytes) -> tuple[Stored, list[Fact]]:
         content = read_segment(data)
         by_table: dict[str, list[Fact]] = {}
-        for fact in content.facts:
+        for fact in map(measured, content.facts):
             by_table.setdefault(TABLE_OF[type(fact)], []).append(fact)
         new = self._store.append(gateway, segment, by_table, self._wall())
         fresh = [fact for table, facts in by_table.items() if table in new for fact in facts]

@@ -4,6 +4,7 @@ Rows of older gateways lack the instants between attempts; they are then taken f
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from headway.calls.conversation import StopReason
 from headway.calls.phases.model import Seen
@@ -85,7 +86,7 @@ def tool_wait_ms(call: CallFact, before: CallFact | None) -> float:
 def _attempts_ms(call: CallFact, tries: Sequence[AttemptFact], only: frozenset[int] | None = None) -> float:
     """From each earlier attempt's start to the next one's, back-off included, without our own queue; of those with a status in ``only``."""
     spent = 0.0
-    for tried, following in zip(tries, tries[1:], strict=False):
+    for tried, following in pairwise(tries):
         if only is None or tried.status in only:
             spent += max(_start_ms(call, following) - _start_ms(call, tried) - tried.queue_ms, 0.0)
     return spent
