@@ -17,7 +17,7 @@ from typing import NamedTuple
 from headway.lab.model_build import model_folder
 
 ROOT = Path(__file__).resolve().parents[1]
-PURE_ROOMS = ("headway.kernel", "headway.calls", "headway.estate")
+PURE_ROOMS = ("headway.kernel", "headway.stats", "headway.calls", "headway.estate")
 COVERAGE_FLOOR = 95
 """Percent of lines and branches of the pure rooms that their unit tests must reach."""
 
@@ -47,6 +47,7 @@ def local_model() -> bool:
 
 PARTS = (
     Part("Chromium", chromium, "web", "apt install chromium"),
+    Part("Redis", lambda: shutil.which("redis-server") is not None, "counters that gateways share", "apt install redis-server"),
     Part(
         "Postgres",
         postgres,
