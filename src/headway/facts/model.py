@@ -202,6 +202,8 @@ class AttemptFact(msgspec.Struct, frozen=True, kw_only=True, tag="attempt", tag_
     """Gaps longer than max(5 x running median, 250 ms)."""
     stalled_ms: float | None = None
     """Their sum beyond one ordinary gap each."""
+    answer_id: str = ""
+    """The answer's own id, as the provider names it in the body."""
 
 
 class SegmentFact(msgspec.Struct, frozen=True, kw_only=True, tag="segment", tag_field="table"):

@@ -451,6 +451,7 @@ def _tell_chunk(services: Services, flow: Flow, relay: Relay, out: bytes) -> Non
 
 def _note_seen(flow: Flow, track: Track, seen: Seen) -> None:
     track.answered, track.fingerprint, track.tier = seen.model, seen.fingerprint, seen.tier
+    track.answer_id = track.target.endpoint.without_secrets(seen.id.encode("utf-8", "replace")).decode() if seen.id else ""
     if seen.usage is not None:
         flow.usage = track.usage = seen.usage
     flow.stop = seen.stop

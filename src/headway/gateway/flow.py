@@ -78,6 +78,7 @@ class Track:
     answered: str = ""
     fingerprint: str = ""
     tier: str = ""
+    answer_id: str = ""
     address: str = ""
     health: StreamTap | None = None
     """Looks at what a stream says; None where nobody looks."""

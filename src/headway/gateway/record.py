@@ -264,6 +264,7 @@ def _attempt_fact(services: Services, flow: Flow, track: Track, now: MonoNs) -> 
         sent_ms=ms_between(start, sent) if sent is not None else None,
         tier=track.tier[:NAME_CHARS_MAX],
         edge=track.told.edge,
+        answer_id=track.answer_id[:NAME_CHARS_MAX],
         address=track.address,
         upstream_ms=track.told.took_ms,
         reasoning_tokens=usage.reasoning_tokens,
