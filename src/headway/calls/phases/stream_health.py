@@ -35,11 +35,13 @@ _ROUND_TOKENS = 1_024
 _TAIL_CHARS = 600
 _PARAGRAPH_CHARS_MIN = 120
 
-_STRUCTURE: Final = re.compile(r"[|{}\[\]<>=;\t_]|::|->|//")
+_STRUCTURE: Final = re.compile(r"[|{}\[\]()<>=;\t]")
+_STRUCTURE_SHARE_MIN = 0.05
+"""Of a unit's characters: from here on it is code or a table, not a sentence with a name or a reference in it."""
 _LIST_LINE: Final = re.compile(r"(?:^|\n)\s*(?:[-*+•]|\d+[.)])\s")
-_SENTENCE_END: Final = re.compile(r"[.!?…][\"'”’)\]*_]*\s+[\"'“‘(*_]*[A-ZÀ-ÞА-Я]|[。！？]")
+_SENTENCE_END: Final = re.compile(r"[.!?…][\"'”’)\]*_]*\s+(?=[\"'“‘(*_]*[A-ZÀ-ÞА-Я])|[。！？]")
 _UNFINISHED: Final = re.compile(r"(?:[a-zß-öø-ÿа-яё]|[,\u3001\uff0c]|[a-z]-|\b(?:I|A))\Z")
-_PLAIN_WORD: Final = re.compile(r"[\w,'’-]+\Z")
+_PLAIN_WORD: Final = re.compile(r"(?:^|\s)[\"“‘(]*[^\W\d_]+(?:['’-][^\W\d_]+)*[,\u3001\uff0c-]?\Z")
 _CODE_UNFINISHED: Final = re.compile(r"[\w,(\[{=+*/.&|-]\Z")
 
 
@@ -124,7 +126,7 @@ class StreamHealth:
             return False
         if _at_cap(usage, output_tokens_max) or _at_round_number(usage):
             return True
-        return len(line) >= _PARAGRAPH_CHARS_MIN and _SENTENCE_END.search(line) is not None and not _LIST_LINE.match(line)
+        return len(line) >= _PARAGRAPH_CHARS_MIN and not _LIST_LINE.match(line) and _begun_sentence(line).count(" ") > 0
 
 
 def periodic_run(text: str, end: int) -> tuple[int, int]:
@@ -158,7 +160,7 @@ def is_loop(unit: str, run_chars: int) -> bool:
     marks = len(unit) - letters - sum(map(str.isspace, unit))
     if not letters:
         return run_chars >= (400 if not unit.strip(" !?") and unit.strip() else LOOP_WINDOW_CHARS * 0.9)
-    if _STRUCTURE.search(unit) or letters < 1.5 * marks:
+    if len(_STRUCTURE.findall(unit)) > _STRUCTURE_SHARE_MIN * len(unit) or letters < 1.5 * marks:
         return repeats >= 50 and run_chars >= 4_000
     if _LIST_LINE.search(unit):
         return repeats >= 30 and run_chars >= 1_500
@@ -173,6 +175,12 @@ def went_silent(reads_ms: Sequence[float]) -> bool:
         return False
     before = sorted(end - begin for begin, end in pairwise(reads_ms[:-1]))
     return not before or last > _SILENT_MEDIANS * before[len(before) // 2]
+
+
+def _begun_sentence(line: str) -> str:
+    """What stands behind the last whole sentence, empty where there is none: a single word there may be a mark or a greeting."""
+    ends = [found.end() for found in _SENTENCE_END.finditer(line)]
+    return line[ends[-1] :] if ends else ""
 
 
 def _at_cap(usage: Usage, output_tokens_max: int | None) -> bool:
