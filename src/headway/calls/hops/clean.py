@@ -93,8 +93,8 @@ def _each_once(members: list[HopSpan], counts: Counts) -> dict[str, HopSpan]:
     return found
 
 
-def _rank(span: HopSpan) -> tuple[int, int, str, str, str]:
-    return span.start_us, -span.duration_us, span.hop, span.name, span.parent
+def _rank(span: HopSpan) -> tuple[int, int, tuple[object, ...]]:
+    return span.start_us, -span.duration_us, msgspec.structs.astuple(span)
 
 
 def _mended(span: HopSpan, counts: Counts) -> HopSpan:

@@ -64,7 +64,7 @@ def _placed(span: HopSpan, parent: _Spot, remote: bool, only: bool, skew_us_max:
     before, after = parent.start_us - spot.start_us, spot.end_us - parent.whole_end_us
     if before <= 0 and spot.end_us <= parent.end_us and span.awaited:
         return spot
-    if not span.awaited or spot.start_us >= parent.end_us > parent.start_us:
+    if not span.awaited or (spot.start_us >= parent.end_us and spot.start_us > parent.start_us):
         spot.awaited = False
         if after > 0:
             counts.add("outlives_parent")
