@@ -120,7 +120,7 @@ class StreamHealth:
             return not tail.endswith(("}", "]", "`"))
         line = tail.rsplit("\n", 1)[-1]
         if self._fences % 2:
-            return _CODE_UNFINISHED.search(line) is not None
+            return not self._tail.endswith("\n") and _CODE_UNFINISHED.search(line) is not None
         unfinished = _UNFINISHED.search(line) is not None and _PLAIN_WORD.search(line) is not None
         if not unfinished:
             return False
@@ -140,10 +140,8 @@ def periodic_run(text: str, end: int) -> tuple[int, int]:
     if at < 0:
         return 0, end
     period = end - _ANCHOR_CHARS - at
-    low, high = (
-        0,
-        at,
-    )  # the run is equal to itself a period earlier from ``begin`` on: text[begin:end-period] == text[begin+period:end]
+    # The run is equal to itself a period earlier from where it begins on: text[begin:at] == text[begin + period : at + period].
+    low, high = 0, at
     while low < high:
         middle = (low + high) // 2
         if text[middle:at] == text[middle + period : at + period]:
