@@ -170,7 +170,7 @@ def _beside(traces: Sequence[HopTrace], rows: Sequence[TraceTimes]) -> dict[str,
         ("preserve", "/api/v1/preserveservice/preserve", "order"),
         ("trips_left2", "/api/v1/travel2service/trips/left", "basic"),
     ):
-        within = Times(times[trace.trace] for trace in of_type(traces, word))
+        within = Times((times[trace.trace] for trace in of_type(traces, word)), "within one request type")
         service = f"ts-{hop}-service"
         found[f"trainticket.{name}.middle.{hop}_share"] = within.middle_share(service)
         found[f"trainticket.{name}.tail95.{hop}_share"] = within.tail_share(service, 0.95)

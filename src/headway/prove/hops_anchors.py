@@ -15,11 +15,12 @@ MIDDLE = (0.40, 0.60)
 
 
 class Times:
-    """Rows of one application, pooled over its request types, slowest last."""
+    """Rows of one application or of one request type, slowest last; ``of`` says which in each figure."""
 
-    __slots__ = ("durations", "n", "rows")
+    __slots__ = ("durations", "n", "of", "rows")
 
-    def __init__(self, rows: Iterable[TraceTimes]) -> None:
+    def __init__(self, rows: Iterable[TraceTimes], of: str = "pooled over request types") -> None:
+        self.of = of
         self.rows = sorted(rows, key=lambda row: row.duration_us)
         self.durations = np.asarray([row.duration_us for row in self.rows], dtype=np.float64)
         self.n = len(self.rows)
@@ -30,12 +31,12 @@ class Times:
     def tail_share(self, hop: str, share: float) -> Figure:
         """sum X / sum T over T >= the quantile."""
         inside = self.durations >= np.quantile(self.durations, share)
-        return self._share(hop, inside, f"sum X / sum T over traces with T >= p{share * 100:g}, pooled over request types")
+        return self._share(hop, inside, f"sum X / sum T over traces with T >= p{share * 100:g}, {self.of}")
 
     def middle_share(self, hop: str) -> Figure:
         low, high = np.quantile(self.durations, MIDDLE)
         return self._share(
-            hop, (self.durations >= low) & (self.durations <= high), "sum X / sum T over traces from p40 to p60, pooled"
+            hop, (self.durations >= low) & (self.durations <= high), f"sum X / sum T over traces from p40 to p60, {self.of}"
         )
 
     def at_share(self, hop: str, share: float, traces: int) -> Figure:
@@ -44,7 +45,7 @@ class Times:
         first = max(0, min(self.n - traces, middle - traces // 2))
         inside = np.zeros(self.n, dtype=np.bool_)
         inside[first : first + traces] = True
-        return self._share(hop, inside, f"sum X / sum T over the {traces} traces next to p{share * 100:g}, pooled")
+        return self._share(hop, inside, f"sum X / sum T over the {traces} traces next to p{share * 100:g}, {self.of}")
 
     def _share(self, hop: str, inside: "np.ndarray[tuple[int, ...], np.dtype[np.bool_]]", method: str) -> Figure:
         rows = [self.rows[place] for place in np.flatnonzero(inside)]
