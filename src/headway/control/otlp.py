@@ -8,7 +8,7 @@ import http.client
 import logging
 import threading
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from urllib.parse import SplitResult, urlsplit
 
 import msgspec
@@ -16,7 +16,9 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from headway.control.spans import request_of, span_of
+from headway.calls.phases.model import Verdict
+from headway.control.span_attributes import Host
+from headway.control.spans import Told, request_of, span_told, together
 from headway.facts.model import Fact
 from headway.kernel import limits
 from headway.kernel.errors import ConfigError
@@ -42,23 +44,31 @@ class SpanStats(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SpanExport:
-    """Hands facts to a collector at ``endpoint``: its base address or the whole one ending with ``/v1/traces``. ``ConfigError`` when it is neither http nor https."""
+    """Hands facts to a collector at ``endpoint``: its base address or the whole one ending with ``/v1/traces``. ``known``: the providers in force. ``ConfigError`` when it is neither http nor https."""
 
-    def __init__(self, endpoint: str, *, version: str = "", headers: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        endpoint: str,
+        *,
+        version: str = "",
+        headers: Mapping[str, str] | None = None,
+        known: Callable[[], Mapping[str, Host]] = dict,
+    ) -> None:
         self._address = _address(endpoint)
         self._headers = {"content-type": "application/x-protobuf", "user-agent": f"headway/{version}", **(headers or {})}
         self._resource = {"service.name": "headway", "service.version": version}
-        self._queue: deque[Fact] = deque()
+        self._known = known
+        self._queue: deque[Told] = deque()
         self._counts: Counter[str] = Counter()
         self._problem = ""
         self._wake, self._stop = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._work, name="otlp", daemon=True)
         self._thread.start()
 
-    def offer(self, facts: Sequence[Fact]) -> None:
-        """Queue the spans of ``facts``; never blocks. Past SPAN_QUEUE_MAX the new ones are shed."""
+    def offer(self, facts: Sequence[Fact], verdicts: Mapping[str, Verdict] | None = None) -> None:
+        """Queue the spans of ``facts``, with the verdicts on calls that have one; never blocks. Past SPAN_QUEUE_MAX the new ones are shed."""
         room = limits.SPAN_QUEUE_MAX - len(self._queue)
-        self._queue.extend(facts[: max(0, room)])
+        self._queue.extend(together(facts[: max(0, room)], verdicts))
         self._counts["shed"] += max(0, len(facts) - max(0, room))
         self._wake.set()
 
@@ -96,11 +106,12 @@ class SpanExport:
                     return
                 pause_s = min(pause_s * 2, limits.SPAN_RETRY_MS_MAX / _MS_PER_S)
 
-    def _spans(self, facts: list[Fact]) -> list[Span]:
+    def _spans(self, batch: list[Told]) -> list[Span]:
         spans: list[Span] = []
-        for fact in facts:
+        known = self._known()
+        for told in batch:
             try:
-                span = span_of(fact)
+                span = span_told(told, known)
             except (ValueError, TypeError, OverflowError):  # a number that no protobuf field can hold
                 self._counts["refused"] += 1
                 continue

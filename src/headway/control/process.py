@@ -37,6 +37,7 @@ from headway.control.otlp import SpanExport
 from headway.control.prices import compile_prices
 from headway.control.publish import Publisher
 from headway.control.reload import Reloader
+from headway.control.span_attributes import Host, hosts
 from headway.control.stored import StoredFacts
 from headway.control.vitals import Problems, Vitals
 from headway.facts.engine import Engine
@@ -80,7 +81,7 @@ class ControlProcess:
         self.stored = StoredFacts(self.table, self.ledger.now)
         self.admission = AdmissionBook(self.stored, self._objectives, self.ledger.now)
         endpoint = settings.control.otlp_endpoint
-        self.spans = SpanExport(endpoint, version=__version__) if endpoint else None
+        self.spans = SpanExport(endpoint, version=__version__, known=self._model_hosts) if endpoint else None
         self.ingest = Ingest(facts, on_facts=self._export)
         self.desk = LeaseDesk(self.ledger.budgets, self._charges, now=self.ledger.now)
         listeners = Listeners(
@@ -238,6 +239,11 @@ class ControlProcess:
         loaded = self.reloader.loaded
         classes = (loaded.settings if loaded else self.settings).classes
         return {name: Objective(klass=name, first_token_ms=told.first_token_ms, share=told.share) for name, told in classes.items()}
+
+    def _model_hosts(self) -> Mapping[str, Host]:
+        """The providers in force, in the words of spans."""
+        loaded = self.reloader.loaded
+        return hosts(loaded.settings if loaded else self.settings)
 
     def _owner_problem(self) -> str:
         return self._owner_failed
