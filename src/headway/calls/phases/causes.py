@@ -1,0 +1,377 @@
+"""The causes as a table: what each explains, what must hold, what refutes it. None may be named on absence of evidence.
+
+A rule looks at one ``Case`` and answers a ``Claim``, or None where it has nothing to say. Where a signal is absent that it needs, its claim does not
+hold, names the signal, and says how much it might have explained.
+"""
+
+from collections.abc import Callable
+from math import expm1
+
+import msgspec
+
+from headway.calls.phases.medians import median, rank_sum_p
+from headway.calls.phases.model import Cause, Evidence, Phase, Seen
+from headway.calls.phases.parts import Parts
+from headway.calls.phases.settings import Settings
+from headway.calls.phases.target import Place, Recent, Target, Usuals
+
+_SHIFT_SLACK = 1.5
+"""A call may be so much further off than its route's other calls and still be of them."""
+_MARKED = ("region", "fingerprint", "edge", "address")
+
+
+class Case(msgspec.Struct, frozen=True):
+    """One call in front of all rules."""
+
+    seen: Seen
+    parts: Parts
+    target: Target
+    settings: Settings
+
+    @property
+    def usuals(self) -> Usuals:
+        return self.target.usuals(self.seen.tenant)
+
+    @property
+    def pace_up(self) -> bool:
+        """Time a token unusual, and enough of it to matter."""
+        parts, settings = self.parts, self.settings
+        return parts.pace_units > settings.pace_units and parts.pace_ms > settings.pace_share * max(parts.excess_ms, 1.0)
+
+    @property
+    def left_ms(self) -> float:
+        """First-token time and pace that tokens do not explain: what a route or a neighbour may have done."""
+        parts = self.parts
+        return max(parts.rest_ms + parts.crowd_ms, 0.0) + (max(parts.pace_ms, 0.0) if self.pace_up else 0.0)
+
+
+class Claim(msgspec.Struct, frozen=True, kw_only=True):
+    """``explained_ms`` is what the cause would explain; it ``holds`` when its evidence is there and nothing refutes it."""
+
+    cause: Cause
+    explained_ms: float
+    holds: bool
+    evidence: tuple[Evidence, ...] = ()
+    refuted: str = ""
+    missing: tuple[str, ...] = ()
+
+
+Rule = Callable[[Case], Claim | None]
+
+
+def own_queue(case: Case) -> Claim | None:
+    """Our own clock; nothing refutes it."""
+    waited = case.parts.queue_ms
+    if waited <= 0:
+        return None
+    part = case.parts.split.parts_ms[Phase.QUEUE]
+    return _held(Cause.OWN_QUEUE, waited, _seen("waited in our own queue", part, part - waited, "ms"))
+
+
+def throttling(case: Case) -> Claim | None:
+    """A 429 or 529 that we saw, or a limit that was nearly used up. A call that succeeded at first was not throttled."""
+    seen, parts = case.seen, case.parts
+    near = seen.ratelimit_remaining_share is not None and seen.ratelimit_remaining_share <= case.settings.ratelimit_near
+    if parts.throttled_ms > 0:
+        told = _seen("lost to refusals for the rate limit, with the wait they asked for", parts.throttled_ms, 0.0, "ms")
+        return _held(Cause.THROTTLING, parts.throttled_ms, told)
+    if not near:
+        return None
+    limit = _seen("of the provider's limit was left", 100 * (seen.ratelimit_remaining_share or 0.0), None, "%")
+    if seen.attempts > 1 and parts.retried_ms > 0:
+        return _held(Cause.THROTTLING, parts.retried_ms, limit)
+    return Claim(
+        cause=Cause.THROTTLING, explained_ms=0.0, holds=False, evidence=(limit,), refuted="it succeeded at the first attempt"
+    )
+
+
+def retry(case: Case) -> Claim | None:
+    """An attempt before the one that answered."""
+    if case.seen.attempts <= 1 or case.parts.retried_ms <= 0:
+        return None
+    spent = _seen("spent in attempts that did not answer", case.parts.retried_ms, 0.0, "ms")
+    return _held(Cause.RETRY, case.parts.retried_ms, _seen("attempts", float(case.seen.attempts), 1.0), spent)
+
+
+def long_prompt(case: Case) -> Claim | None:
+    """More uncached tokens than the tenant's prompts have. Refuted where the call is as much off when they are counted."""
+    parts = case.parts
+    if parts.uncached is None:
+        if parts.rest_ms <= 0:
+            return None
+        return _lacks(Cause.LONG_PROMPT, parts.rest_ms, "the provider reports no token counts")
+    if not parts.prompt_odd:
+        return None
+    usual = expm1(case.usuals.uncached.median())
+    evidence = _seen("uncached prompt tokens", parts.uncached - parts.cold_tokens, usual, "tokens")
+    left = parts.rest_ms > case.settings.left_share_max * max(parts.excess_ms, 1.0)
+    off = left and parts.residual_units > case.settings.unusual_units
+    return Claim(
+        cause=Cause.LONG_PROMPT,
+        explained_ms=parts.prompt_ms,
+        holds=parts.prompt_ms > 0 and not off,
+        evidence=(evidence, _first_token(case)),
+        refuted="the first token is as late when the prompt's tokens are counted" if off else "",
+    )
+
+
+def cold_cache(case: Case) -> Claim | None:
+    """A prompt that is usually cached and was not. Never on a count that nobody reports."""
+    seen, parts = case.seen, case.parts
+    idle = max(seen.idle_ms or 0.0, seen.prefix_seen_before_ms or 0.0)
+    pause = _seen("since the prefix was last asked for", idle, None, "ms")
+    if seen.cached_tokens is None:
+        might = parts.rest_ms if seen.prefix_seen_before_ms is not None and idle > case.settings.cache_ttl_ms else 0.0
+        return _lacks(Cause.COLD_CACHE, might, "the provider reports no cached count", pause) if might > 0 else None
+    if seen.prefix_seen_before_ms is None and seen.cached_tokens == 0 and parts.prompt_odd:
+        return None  # a prompt of another kind: nothing says that it should have been cached
+    if parts.cold_tokens <= 0:
+        return None
+    usual = seen.cached_tokens + parts.cold_tokens
+    fewer = _seen("cached prompt tokens", float(seen.cached_tokens), usual, "tokens")
+    changed = bool(case.target.changed(seen))
+    if seen.hosted and idle <= case.settings.cache_ttl_ms and not changed:
+        return _lacks(
+            Cause.COLD_CACHE,
+            parts.cold_ms,
+            "nothing says why the cache was cold: the prefix was asked for within its keeping time, on the same route",
+            fewer,
+        )
+    return _held(Cause.COLD_CACHE, parts.cold_ms, fewer, pause)
+
+
+def route_change(case: Case) -> Claim | None:
+    """Another region, fingerprint, model, edge or address, and a change point where it began. Refuted by probes that find the route as it was."""
+    change = case.target.changed(case.seen)
+    might = case.left_ms
+    if not change:
+        if case.seen.hosted and might > 0 and not _marked(case):
+            return _lacks(Cause.ROUTE_CHANGE, might, "the provider reports neither region nor fingerprint")
+        return None
+    evidence = tuple(Evidence(what=f"{name} is now {value}, which it was not before") for name, value in change)
+    place = case.target.place_of.get(change[0])
+    if place is None or len(place.recent) < case.settings.route_calls_min or not _stamped(case, place):
+        calls = len(place.recent) if place is not None else 0
+        return _lacks(Cause.ROUTE_CHANGE, might, f"no change point yet: {calls} calls on the new route before this one", *evidence)
+    if _probes_calm(case, place):
+        return Claim(
+            cause=Cause.ROUTE_CHANGE,
+            explained_ms=might,
+            holds=False,
+            evidence=evidence,
+            refuted="probes on the new route are as fast as before",
+        )
+    shift = _SHIFT_SLACK * _shift_ms(case, place)
+    explained = min(max(case.parts.rest_ms + case.parts.crowd_ms, 0.0), shift) + _route_pace_ms(case, place)
+    explained += case.parts.cold_ms  # a cache that the new route does not have
+    moved = _seen("first tokens on the new route took longer than expected, by median", _shift_ms(case, place), None, "ms")
+    return _held(Cause.ROUTE_CHANGE, explained, *evidence, moved)
+
+
+def neighbour(case: Case) -> Claim | None:
+    """Somebody else's work on the same engine: seen in its queue where it is our own, else in others who were slow at the same time."""
+    if case.left_ms <= 0:
+        return None
+    return _neighbour_hosted(case) if case.seen.hosted else _neighbour_own(case)
+
+
+def longer_output(case: Case) -> Claim | None:
+    """More tokens than usual at the usual pace."""
+    parts, seen = case.parts, case.seen
+    if not parts.output_odd or parts.output_ms <= 0:
+        return None
+    count = float(seen.output_tokens if seen.output_tokens is not None else len(seen.token_ms))
+    evidence = [_seen("output tokens", count, expm1(case.usuals.output.median()), "tokens")]
+    if seen.reasoning_tokens:
+        evidence.append(_seen("of them reasoning", float(seen.reasoning_tokens), None, "tokens"))
+    refuted = "time a token is up" if case.pace_up else ""
+    return Claim(
+        cause=Cause.LONGER_OUTPUT,
+        explained_ms=parts.output_ms,
+        holds=not refuted,
+        evidence=tuple(evidence),
+        refuted=refuted,
+    )
+
+
+def slow_decode(case: Case) -> Claim | None:
+    """The same tokens at a slower pace, whoever slowed it."""
+    parts = case.parts
+    if not parts.streamed and case.seen.output_tokens:
+        return None
+    if not case.pace_up:
+        return None
+    took = parts.split.parts_ms[Phase.DECODE] + parts.split.parts_ms[Phase.STALL]
+    evidence = [_seen("from the first token to the last", took, took - parts.pace_ms, "ms")]
+    if stalled := parts.split.parts_ms[Phase.STALL]:
+        evidence.append(_seen("of it in stalls", stalled, 0.0, "ms"))
+    return _held(Cause.SLOW_DECODE, parts.pace_ms, *evidence)
+
+
+def slow_reader(case: Case) -> Claim | None:
+    """Our own socket's clock."""
+    blocked = case.parts.reader_ms
+    if blocked <= 0:
+        return None
+    part = case.parts.split.parts_ms[Phase.READER]
+    return _held(Cause.SLOW_READER, blocked, _seen("our writes to the caller were blocked", part, part - blocked, "ms"))
+
+
+def tool_wait(case: Case) -> Claim | None:
+    """The gap between two calls of a run."""
+    waited = case.parts.tool_ms
+    if waited <= 0:
+        return None
+    part = case.parts.split.parts_ms[Phase.TOOL]
+    return _held(Cause.TOOL_WAIT, waited, _seen("the run was busy with a tool before this call", part, part - waited, "ms"))
+
+
+RULES: dict[Cause, Rule] = {
+    Cause.OWN_QUEUE: own_queue,
+    Cause.THROTTLING: throttling,
+    Cause.RETRY: retry,
+    Cause.LONG_PROMPT: long_prompt,
+    Cause.COLD_CACHE: cold_cache,
+    Cause.ROUTE_CHANGE: route_change,
+    Cause.NEIGHBOUR: neighbour,
+    Cause.LONGER_OUTPUT: longer_output,
+    Cause.SLOW_DECODE: slow_decode,
+    Cause.SLOW_READER: slow_reader,
+    Cause.TOOL_WAIT: tool_wait,
+}
+NESTED = frozenset(
+    {
+        (Cause.ROUTE_CHANGE, Cause.COLD_CACHE),
+        (Cause.ROUTE_CHANGE, Cause.SLOW_DECODE),
+        (Cause.ROUTE_CHANGE, Cause.NEIGHBOUR),
+        (Cause.NEIGHBOUR, Cause.SLOW_DECODE),
+    }
+)
+"""(outer, inner): both may explain the same milliseconds, and the outer one says more. A slower route also queues more."""
+
+# --- evidence
+
+
+def _neighbour_own(case: Case) -> Claim | None:
+    seen, crowd = case.seen, case.target.crowd
+    told = (
+        ("requests waiting in the engine", seen.engine_waiting, crowd.waiting, ""),
+        ("prompt tokens that others had read beside it", seen.beside_tokens, crowd.beside, "tokens"),
+        ("requests that the engine had set aside", seen.engine_preempted, crowd.preempted, ""),
+        ("requests running beside it", seen.engine_running, crowd.running, ""),
+    )
+    if all(value is None for _, value, _, _ in told):
+        return _lacks(Cause.NEIGHBOUR, case.left_ms, "the engine tells nothing of its queue")
+    more = [
+        _seen(what, float(value), series.median(), unit)
+        for what, value, series, unit in told
+        if value and value > series.median() and (len(series) == 0 or series.units(value) > case.settings.neighbour_units)
+    ]
+    if not more:
+        return None
+    return _held(Cause.NEIGHBOUR, case.left_ms, *more, _first_token(case))
+
+
+def _neighbour_hosted(case: Case) -> Claim | None:
+    if case.target.changed(case.seen):
+        return None
+    left, probes = case.left_ms, case.target.probed
+    others, p_others = _together(case, lambda r: not r.probe and r.tenant != case.seen.tenant)
+    tested, p_probes = _together(case, lambda r: r.probe)
+    slow = others >= case.settings.others_min and p_others < case.settings.others_p_max
+    probed = tested >= case.settings.others_min and p_probes < case.settings.others_p_max
+    if not slow:
+        if others < case.settings.others_min:
+            return _lacks(
+                Cause.NEIGHBOUR, left, f"{others} calls of others at the same time, {case.settings.others_min} are needed"
+            )
+        return Claim(cause=Cause.NEIGHBOUR, explained_ms=left, holds=False, refuted="others were not slow at the same time")
+    evidence = [_seen("calls of others were slow at the same time (rank sum)", float(others), None, f"calls, p = {p_others:.2g}")]
+    if probed:
+        evidence.append(_seen("probes too", float(tested), None, f"probes, p = {p_probes:.2g}"))
+    if not probed and probes and tested >= case.settings.others_min:
+        return Claim(
+            cause=Cause.NEIGHBOUR, explained_ms=left, holds=False, evidence=tuple(evidence), refuted="probes were not slow then"
+        )
+    if not probed and not _marked(case):
+        missing = (
+            "no probe at the same time, and the provider reports neither region nor fingerprint: a neighbour or a changed route"
+        )
+        return _lacks(Cause.NEIGHBOUR, left, missing, *evidence)
+    return _held(Cause.NEIGHBOUR, left, *evidence)
+
+
+def _together(case: Case, wanted: Callable[[Recent], bool]) -> tuple[int, float]:
+    """How many of the wanted calls began about when this one did, and p that they were no slower than the wanted calls before."""
+    near: list[float] = []
+    before: list[float] = []
+    rise = case.target.rose()
+    since = case.seen.at_ms - case.settings.together_ms
+    usual_until = min(since, rise.stamp_ms) if rise is not None else since
+    for each in case.target.recent:
+        if wanted(each) and not each.moved:
+            if abs(each.at_ms - case.seen.at_ms) <= case.settings.together_ms:
+                near.append(max(each.units, each.pace_units))
+            elif each.at_ms < usual_until:
+                before.append(max(each.units, each.pace_units))
+    return len(near), rank_sum_p(near, before)
+
+
+def _marked(case: Case) -> bool:
+    """Whether the target tells by anything where calls are answered."""
+    return any(name in case.target.reports for name in _MARKED if name != "address" or not case.seen.hosted)
+
+
+def _stamped(case: Case, place: Place) -> bool:
+    """A change point of first tokens or pace, of this route or of all together, where the route began."""
+    whole = case.target.whole
+    return any(
+        alarm is not None
+        and alarm.rose
+        and (
+            abs(alarm.stamp_ms - place.since_ms) <= case.settings.stamp_ms
+            or (of_place and alarm.stamp_index <= case.settings.stamp_calls)
+            or (not of_place and abs(alarm.stamp_index - place.since_index) <= case.settings.stamp_calls)
+        )
+        for alarm, of_place in (
+            (place.first.episode, True),
+            (place.pace.episode, True),
+            (whole.first.episode, False),
+            (whole.pace.episode, False),
+        )
+    )
+
+
+def _probes_calm(case: Case, place: Place) -> bool:
+    probes = [each.units for each in place.recent if each.probe]
+    return len(probes) >= case.settings.others_min and median(probes) < case.settings.probe_units_max
+
+
+def _shift_ms(case: Case, place: Place) -> float:
+    """What the route's latest calls were off by, at this call's size."""
+    found = [each.residual for each in place.recent] + [case.parts.residual]
+    return max(case.parts.first_expected_ms * expm1(median(found)), 0.0)
+
+
+def _route_pace_ms(case: Case, place: Place) -> float:
+    """Slower pace counts as the route's where its other calls have it too."""
+    paces = [each.pace_units for each in place.recent if each.pace_log is not None]
+    if not case.pace_up or not paces or median(paces) < 1.0:
+        return 0.0
+    return max(case.parts.pace_ms, 0.0)
+
+
+def _first_token(case: Case) -> Evidence:
+    return _seen("to the first token", case.parts.took_ms, case.parts.first_expected_ms, "ms")
+
+
+def _seen(what: str, value: float, usual: float | None, unit: str = "") -> Evidence:
+    return Evidence(what=what, value=round(value, 3), usual=None if usual is None else round(usual, 3), unit=unit)
+
+
+def _held(cause: Cause, explained_ms: float, *evidence: Evidence) -> Claim:
+    return Claim(cause=cause, explained_ms=explained_ms, holds=explained_ms > 0, evidence=evidence)
+
+
+def _lacks(cause: Cause, might_ms: float, missing: str, *evidence: Evidence) -> Claim:
+    return Claim(cause=cause, explained_ms=might_ms, holds=False, evidence=evidence, missing=(missing,))
