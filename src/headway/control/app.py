@@ -14,7 +14,7 @@ from headway import __version__
 from headway.calls.admission.report import AdmissionReport
 from headway.control.access import Needs
 from headway.control.admission_now import AdmissionNow
-from headway.control.api import admission, calls, estate, health, key_budgets, keys, people
+from headway.control.api import admission, calls, estate, health, key_budgets, keys, people, traces
 from headway.control.auth import SignedIn
 from headway.control.callbook import CallList, OneCall
 from headway.control.deps import Deps
@@ -29,6 +29,7 @@ from headway.control.ports import AWAY, Generation
 from headway.control.schema import document
 from headway.control.security import Gatekeeper
 from headway.control.statics import Statics
+from headway.control.traces import Taken, TraceStats
 from headway.kernel.limits import CONTROL_BODY_BYTES_MAX
 from headway.ledger.model import Principal
 
@@ -59,6 +60,8 @@ _KINDS: tuple[type[Any], ...] = (
     estate.PriceList,
     health.Live,
     health.Ready,
+    Taken,
+    TraceStats,
 )
 
 
@@ -85,7 +88,16 @@ def build(deps: Deps) -> ControlApp:
     )
     app.state.deps = deps
     app.state.statics = Statics(files("headway.control") / "static")
-    for router in (calls.router, admission.router, keys.router, key_budgets.router, people.router, estate.router, health.router):
+    for router in (
+        calls.router,
+        admission.router,
+        keys.router,
+        key_budgets.router,
+        people.router,
+        estate.router,
+        health.router,
+        traces.router,
+    ):
         app.include_router(router)
     for page in (home.router, calls_page.router, call_page.router, admission_page.router, settings.router, login.router):
         app.include_router(page, include_in_schema=False)

@@ -11,6 +11,7 @@ from headway.control.admission import AdmissionBook
 from headway.control.auth import Authenticator
 from headway.control.live import LiveFeed
 from headway.control.ports import Configuration, Facts, Gateways, Health, LedgerSubjects, Prices
+from headway.control.traces import TraceDesk
 from headway.kernel.instants import WallMs, wall_ms
 
 
@@ -26,6 +27,7 @@ class Deps(msgspec.Struct, frozen=True, kw_only=True):
     health: Health
     live: LiveFeed
     admission: AdmissionBook
+    traces: TraceDesk
     gateway_address: str = "http://127.0.0.1:8080"
     """Where calls go in, for the lines that a page tells a newcomer to run."""
     hosts: tuple[str, ...] = ()

@@ -66,6 +66,6 @@ def error_response(refused: Refused) -> Response:
 def wants_json(request: Request) -> bool:
     """The API and ``?_format=json`` answer JSON, everything else a page."""
     path = request.url.path
-    if path.startswith(("/api/", "/health/", "/metrics")) or request.query_params.get("_format") == "json":
+    if path.startswith(("/api/", "/v1/", "/health/", "/metrics")) or request.query_params.get("_format") == "json":
         return True
     return "text/html" not in request.headers.get("accept", "text/html") and "*/*" not in request.headers.get("accept", "*/*")

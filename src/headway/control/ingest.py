@@ -4,6 +4,7 @@ All of it runs in one thread beside the event loop, one step after another: noth
 """
 
 import asyncio
+import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,12 +14,15 @@ import msgspec
 
 from headway.facts.columns import TABLES
 from headway.facts.measured import measured
-from headway.facts.model import Fact
+from headway.facts.model import Fact, SpanFact
 from headway.facts.segments import read_segment
 from headway.facts.store import FactStore, Keep, Maintained, StoreAway
 from headway.kernel.errors import HeadwayError
 from headway.kernel.instants import WallMs, wall_ms
 
+SPAN = "span"
+TAKEN_IN = "taken-in"
+"""In place of a gateway's name, in segments of spans that others sent."""
 TABLE_OF: dict[type, str] = {table.struct: name for name, table in TABLES.items()}
 Result = TypeVar("Result")
 
@@ -63,6 +67,7 @@ class Ingest:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="facts")
         self._rows: Counter[str] = Counter()
         self._counts: Counter[str] = Counter()
+        self._run_id, self._taken = os.urandom(8).hex(), 0
 
     async def store_segment(self, gateway: str, segment: str, data: bytes) -> Stored:
         """Make a segment durable. Safe to repeat at any time. ``BadSegmentName`` and ``NotStored`` mean: do not acknowledge."""
@@ -80,6 +85,17 @@ class Ingest:
         if fresh and self._on_facts is not None:
             self._on_facts(fresh)
         return stored
+
+    async def store_spans(self, spans: Sequence[SpanFact]) -> None:
+        """Make spans that were taken in durable, as a segment of this process's own. ``NotStored`` when that fails."""
+        number, self._taken = self._taken, self._taken + 1
+        segment = f"{self._wall():013d}-{self._run_id}-{number:06d}"
+        try:
+            await self._run(lambda: self._store.append(TAKEN_IN, segment, {SPAN: spans}, self._wall()))
+        except StoreAway as error:
+            self._counts["failures"] += 1
+            raise NotStored(f"{len(spans)} spans cannot be stored: {error}") from error
+        self._rows[SPAN] += len(spans)
 
     async def maintain(self, keep_days: int, bytes_max: int | None = None) -> Maintained:
         """Merge, expire, delete. Call it about once a minute. ``NotStored`` when the store refuses; nothing is lost then."""

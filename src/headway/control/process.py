@@ -39,6 +39,7 @@ from headway.control.publish import Publisher
 from headway.control.reload import Reloader
 from headway.control.span_attributes import Host, hosts
 from headway.control.stored import StoredFacts
+from headway.control.traces import TraceDesk
 from headway.control.vitals import Problems, Vitals
 from headway.facts.engine import Engine
 from headway.facts.model import Fact
@@ -83,6 +84,7 @@ class ControlProcess:
         endpoint = settings.control.otlp_endpoint
         self.spans = SpanExport(endpoint, version=__version__, known=self._model_hosts) if endpoint else None
         self.ingest = Ingest(facts, on_facts=self._export)
+        self.traces = TraceDesk(self.ingest.store_spans)
         self.desk = LeaseDesk(self.ledger.budgets, self._charges, now=self.ledger.now)
         listeners = Listeners(
             store_segment=self.ingest.store_segment,
@@ -139,7 +141,12 @@ class ControlProcess:
     def _deps(self, port: int) -> Deps:
         in_force = InForce(self.reloader, self.link, self.publisher, str(self.config_path or "defaults, without a file"))
         vitals = Vitals(
-            self.live, self.ingest.stats, lambda: self.spans.stats() if self.spans else None, self.problems, self.admission
+            self.live,
+            self.ingest.stats,
+            lambda: self.spans.stats() if self.spans else None,
+            self.problems,
+            self.admission,
+            self.traces.stats,
         )
         return Deps(
             authenticator=Authenticator(self.ledger, port),
@@ -151,6 +158,7 @@ class ControlProcess:
             health=vitals,
             live=self.live,
             admission=self.admission,
+            traces=self.traces,
             gateway_address=reach(self.settings.gateway.listen),
             hosts=(
                 *self.settings.control.hosts,
@@ -180,6 +188,7 @@ class ControlProcess:
             self.reloader.run(),
             self.desk.run(),
             self.admission.run(),
+            self.traces.run(),
             self._watch_gateways(),
             self._keep_house(),
             self._make_owner_when_open(),
@@ -270,6 +279,7 @@ class ControlProcess:
 
     async def _close(self) -> None:
         await self.link.close()
+        await self.traces.close()
         await self.ingest.close()
         await self.engine.close()
         if self.spans is not None:

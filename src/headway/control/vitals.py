@@ -8,6 +8,7 @@ from headway.control.admission import AdmissionBook, metrics_of
 from headway.control.ingest import IngestStats
 from headway.control.live import LiveFeed
 from headway.control.otlp import SpanStats
+from headway.control.traces import TraceStats
 
 
 class Problems(msgspec.Struct, kw_only=True):
@@ -27,8 +28,10 @@ class Vitals:
         spans: Callable[[], SpanStats | None],
         problems: Problems,
         admission: AdmissionBook | None = None,
+        traces: Callable[[], TraceStats] | None = None,
     ) -> None:
         self._live, self._ingest, self._spans, self._problems, self._admission = live, ingest, spans, problems, admission
+        self._traces = traces
 
     def degraded(self) -> Sequence[str]:
         """One sentence each."""
@@ -74,10 +77,21 @@ class Vitals:
                 ("refused", "Spans that the collector did not want.", spans.refused),
             ):
                 lines += _family(f"headway_control_spans_{name}_total", "counter", help_text, [("", value)])
+        if self._traces is not None:
+            lines += _taken_in(self._traces())
         if self._admission is not None:
             for name, kind, help_text, samples in metrics_of(self._admission):
                 lines += _family(name, kind, help_text, samples)
         return "\n".join(lines) + "\n"
+
+
+def _taken_in(traces: TraceStats) -> list[str]:
+    refused = "Spans that were refused, and whole posts (body_, post_ and not_stored), by reason."
+    return [
+        *_family("headway_control_trace_spans_total", "counter", "Spans taken in by /v1/traces.", [("", traces.spans)]),
+        *_family("headway_control_trace_refused_total", "counter", refused, _by("reason", traces.refused)),
+        *_family("headway_control_trace_mended_total", "counter", "Changes to spans taken in.", _by("reason", traces.mended)),
+    ]
 
 
 def _by(label: str, values: dict[str, int]) -> list[tuple[str, int]]:

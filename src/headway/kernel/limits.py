@@ -264,7 +264,8 @@ HOP_PAIRS_SHOWN_MAX = 20  # pairs of calls that could run together, by what they
 
 # Spans taken in, by OTLP and from files. Over a bound a post is refused whole (413, 429) or a span with its reason; both are counted.
 TRACE_BODY_BYTES_MAX = 64 * 1024 * 1024  # of one post, packed and unpacked
-TRACE_POSTS_WAITING_MAX = 16  # being read at the same time; more are told to come again
+TRACE_POSTS_WAITING_MAX = 64  # being received and read at the same time; more are told to come again
+TRACE_WAITING_BYTES_MAX = 256 * 1024 * 1024  # of these together; likewise
 TRACE_LINGER_MS = 100  # a post waits so long for others, to be written into one file with them
 TRACE_BATCH_SPANS_MAX = 250_000  # written at once; what is more waits for the next write
 TRACE_COUNTED_MAX = 50_000  # traces whose spans are counted against HOP_TRACE_SPANS_MAX; the longest unseen is forgotten

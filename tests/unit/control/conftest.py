@@ -18,6 +18,7 @@ from headway.control.admission import AdmissionBook
 from headway.control.app import ControlApp, build
 from headway.control.auth import Authenticator
 from headway.control.deps import Deps
+from headway.control.ingest import NotStored
 from headway.control.live import LiveFeed
 from headway.control.ports import (
     Away,
@@ -32,8 +33,9 @@ from headway.control.ports import (
     StoredCall,
     TenantView,
 )
+from headway.control.traces import TraceDesk
 from headway.facts.answers import AdmissionQuery, Stalled
-from headway.facts.model import CallFact
+from headway.facts.model import CallFact, SpanFact
 from headway.kernel.figure import Figure
 from headway.kernel.instants import WallMs
 from headway.ledger.model import Principal, PrincipalKind, Role
@@ -209,6 +211,10 @@ class World:
         self.authenticator = Authenticator(ledger, 8090)
         self.evidence = MemoryEvidence()
         self.admission = AdmissionBook(self.evidence, lambda: self.evidence.objectives, lambda: NOW)
+        self.rows: list[SpanFact] = []
+        self.store_away = ""
+        self.traces = TraceDesk(self._store_spans, lambda: NOW)
+        self._writing = asyncio.create_task(self.traces.run())
         self.deps = Deps(
             authenticator=self.authenticator,
             facts=self.facts,
@@ -219,6 +225,7 @@ class World:
             health=self.estate,
             live=self.live,
             admission=self.admission,
+            traces=self.traces,
             hosts=("board.example",),
             clock=lambda: NOW,
         )
@@ -257,7 +264,15 @@ class World:
         self.facts.stored[call] = StoredCall(fact=fact)
         return fact
 
+    async def _store_spans(self, spans: Sequence[SpanFact]) -> None:
+        if self.store_away:
+            raise NotStored(self.store_away)
+        self.rows += spans
+
     async def aclose(self) -> None:
+        self._writing.cancel()
+        await asyncio.gather(self._writing, return_exceptions=True)
+        await self.traces.close()
         for client in self._clients:
             await client.aclose()
         await self.ledger.close()
