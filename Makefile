@@ -14,7 +14,7 @@ MODEL ?= local
 HEADWAY_DATA ?= ../shared/data
 export HEADWAY_DATA
 
-.PHONY: help run setup model test test-all clients edge soak bench bench-admission bench-facts fuzz lint docs sbom lock clean
+.PHONY: help run setup model test test-all clients edge soak bench bench-admission bench-phases bench-facts fuzz lint docs sbom lock clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -51,6 +51,9 @@ bench-admission: $(DEV) ## What a decision of admission costs, up to 100,000 cal
 
 bench-facts: $(DEV) ## Exact p50 and p99 of 1 to 10 million calls, 100,000 spans stored, and how both grow; JSON=FILE writes the figures
 	$(BIN)/python benchmarks/facts/run.py $(if $(JSON),--json $(JSON))
+
+bench-phases: $(DEV) ## What timing every read and looking for broken streams costs a chunk; JSON=FILE writes the figures
+	$(BIN)/python benchmarks/phases/run.py $(if $(JSON),--json $(JSON))
 
 fuzz: MINUTES ?= 5
 fuzz: $(DEV) ## Random requests and streams for MINUTES: no uncaught exception, no reading that differs

@@ -67,21 +67,25 @@ def gaps_between(
 ) -> Gaps:
     """``reads_ms`` in order; those before the first token and after the last do not count. The running median is of the gaps before."""
     reads = reads_ms[bisect_left(reads_ms, first_ms - _TICK_MS) : bisect_right(reads_ms, last_ms + _TICK_MS)]
-    theirs = [(begin, max(end - begin - overlap_ms(blocked_at_ms, begin, end), 0.0)) for begin, end in pairwise(reads)]
-    ours = [gap < end - begin for (_, gap), (begin, end) in zip(theirs, pairwise(reads), strict=True)] if blocked_at_ms else []
-    free = (
-        sorted(gap for (_, gap), blocked in zip(theirs, ours, strict=True) if not blocked) if ours else sorted(g for _, g in theirs)
-    )
-    return Gaps(sorted_ms=tuple(free), stalls=_stalls(theirs, ours, _median(free)), blocked=sum(ours))
+    if not blocked_at_ms:
+        lengths = [end - begin for begin, end in pairwise(reads)]
+        free = sorted(lengths)
+        return Gaps(sorted_ms=tuple(free), stalls=_stalls(reads, lengths, (), free))
+    lengths = [max(end - begin - overlap_ms(blocked_at_ms, begin, end), 0.0) for begin, end in pairwise(reads)]
+    ours = [length < end - begin for length, (begin, end) in zip(lengths, pairwise(reads), strict=True)]
+    free = sorted(length for length, blocked in zip(lengths, ours, strict=True) if not blocked)
+    return Gaps(sorted_ms=tuple(free), stalls=_stalls(reads, lengths, ours, free), blocked=sum(ours))
 
 
-def _stalls(gaps: Sequence[tuple[float, float]], ours: Sequence[bool], whole_median_ms: float) -> tuple[Stall, ...]:
-    """``gaps``: where each began, and how long it was without our own blocking; ``ours``: which were blocked, empty where none."""
+def _stalls(reads: Sequence[float], lengths: Sequence[float], ours: Sequence[bool], free: Sequence[float]) -> tuple[Stall, ...]:
+    """``lengths`` of the gaps without our own blocking; ``ours``: which were blocked, empty where none; ``free``: the others, sorted."""
+    if max(lengths, default=0.0) <= STALL_MS_MIN:
+        return ()
     before: list[float] = []
     stalls = []
-    for number, (at_ms, gap) in enumerate(gaps):
+    for number, (at_ms, gap) in enumerate(zip(reads, lengths, strict=False)):
         if gap > STALL_MS_MIN:
-            median = _median(before) if len(before) >= STALL_GAPS_MIN else whole_median_ms
+            median = _median(before if len(before) >= STALL_GAPS_MIN else free)
             if gap > STALL_MEDIANS * median:
                 stalls.append(Stall(at_ms=at_ms, gap_ms=gap, excess_ms=gap - median))
         if not ours or not ours[number]:
