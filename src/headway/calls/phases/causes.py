@@ -276,10 +276,8 @@ def _neighbour_hosted(case: Case) -> Claim | None:
     if case.target.changed(case.seen):
         return None
     left, probes = case.left_ms, case.target.probed
-    others, p_others = _together(case, lambda r: not r.probe and r.tenant != case.seen.tenant)
-    tested, p_probes = _together(case, lambda r: r.probe)
-    slow = others >= case.settings.others_min and p_others < case.settings.others_p_max
-    probed = tested >= case.settings.others_min and p_probes < case.settings.others_p_max
+    others, p_others, slow = _together(case, lambda r: not r.probe and r.tenant != case.seen.tenant)
+    tested, p_probes, probed = _together(case, lambda r: r.probe)
     if not slow:
         if others < case.settings.others_min:
             return _lacks(
@@ -301,20 +299,26 @@ def _neighbour_hosted(case: Case) -> Claim | None:
     return _held(Cause.NEIGHBOUR, left, *evidence)
 
 
-def _together(case: Case, wanted: Callable[[Recent], bool]) -> tuple[int, float]:
-    """How many of the wanted calls began about when this one did, and p that they were no slower than the wanted calls before."""
+def _together(case: Case, wanted: Callable[[Recent], bool]) -> tuple[int, float, bool]:
+    """How many of the wanted calls began about when this one did, p that they were no slower than the wanted calls before, and whether they
+    were slow: by p, and by enough to be seen. Since a rise began only calls after it count as "at the same time"."""
     near: list[float] = []
     before: list[float] = []
+    settings, at = case.settings, case.seen.at_ms
     rise = case.target.rose()
-    since = case.seen.at_ms - case.settings.together_ms
-    usual_until = min(since, rise.stamp_ms) if rise is not None else since
+    since = at - settings.together_ms
+    until = at - settings.together_ms
+    if rise is not None:
+        since, until = max(since, min(rise.stamp_ms, at)), min(until, rise.stamp_ms)
     for each in case.target.recent:
         if wanted(each) and not each.moved:
-            if abs(each.at_ms - case.seen.at_ms) <= case.settings.together_ms:
+            if since <= each.at_ms <= at + settings.together_ms:
                 near.append(max(each.units, each.pace_units))
-            elif each.at_ms < usual_until:
+            elif each.at_ms < until:
                 before.append(max(each.units, each.pace_units))
-    return len(near), rank_sum_p(near, before)
+    p = rank_sum_p(near, before)
+    enough = len(near) >= settings.others_min and p < settings.others_p_max
+    return len(near), p, enough and median(near) - median(before) > settings.others_units
 
 
 def _marked(case: Case) -> bool:

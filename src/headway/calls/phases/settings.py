@@ -38,6 +38,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Calls so near in time are slow "at the same time"."""
     others_min: int = 3
     others_p_max: float = 0.01
+    others_units: float = 1.0
+    """Others are slow when their median is so far above its usual."""
     neighbour_units: float = 0.5
     """An engine's own load so far above its usual is a neighbour's, where the call is slow."""
     stamp_ms: float = 120_000.0
