@@ -42,6 +42,7 @@ def check(settings: Settings, report: Report, warn: Report) -> None:
     _listeners(settings, report)
     _control(settings, report)
     _facts(settings, report)
+    _probes(settings, report)
     for name, provider in settings.providers.items():
         _provider(("providers", name), provider, report, warn)
     _features(settings, report)
@@ -138,6 +139,28 @@ def _facts(settings: Settings, report: Report) -> None:
         report(("facts", "store"), f"DuckLake keeps its catalog in Postgres, and {where} names none", "postgresql://USER@HOST/NAME")
     if facts.catalog:
         _store(facts.catalog, report, ("facts", "catalog"))
+
+
+def _probes(settings: Settings, report: Report) -> None:
+    probes = settings.probes
+    if not _NAME.fullmatch(probes.tenant):
+        report(("probes", "tenant"), f"{shown(probes.tenant)} is not a name", "letters, digits and . _ : - only")
+    tenant = settings.tenants.get(probes.tenant)
+    if tenant is not None and tenant.features:
+        report(("probes", "tenant"), f"{shown(probes.tenant)} may call some features only", "probes name provider/model: use another")
+    if probes.gateway:
+        _url(("probes", "gateway"), probes.gateway, report)
+    caps: list[tuple[Path, float | str]] = [(("probes", "usd_per_day"), probes.usd_per_day)]
+    for name, provider in settings.providers.items():
+        if provider.probes.usd_per_day is not None:
+            caps.append((("providers", name, "probes", "usd_per_day"), provider.probes.usd_per_day))
+        for index, model in enumerate(provider.probes.models):
+            if provider.models and model not in provider.models:
+                place = ("providers", name, "probes", "models", index)
+                report(place, f"{shown(model)} is not a model of provider {name}{did_you_mean(model, provider.models)}", "")
+    for path, amount in caps:
+        if not _is_money(amount):
+            report(path, f"{shown(amount)} is not an amount of dollars", 'e.g. 2 or "0.25"')
 
 
 def _tls(path: Path, address: str, token: str, report: Report) -> None:

@@ -179,6 +179,18 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     run: AdmissionRun = AdmissionRun()
 
 
+class ProviderProbes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[providers.NAME.probes]``: what is different at this provider. Unset values are those of ``[probes]``."""
+
+    on: bool | None = None
+    models: tuple[str, ...] = ()
+    """Models that are probed. Empty: those that features name here, else those listed under models."""
+    every_s: int | None = None
+    usd_per_day: float | str | None = None
+    """A cap of this provider's own, within the one of all."""
+    unpriced: bool | None = None
+
+
 class Provider(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[providers.NAME]``: somewhere models answer."""
 
@@ -215,6 +227,7 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """How calls share this provider; the table alone, even empty, turns it on."""
     price_as: str = ""
     """Provider id in the price table where it differs from the preset's; ``free`` for a model of your own."""
+    probes: ProviderProbes = ProviderProbes()
 
 
 class Tenant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -314,6 +327,25 @@ class Shared(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Of every key that is written there."""
 
 
+class Probes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[probes]``: small fixed calls of our own to each provider and model, short and long, cold and warm: a control group. They cost money."""
+
+    on: bool = False
+    """Send them on a schedule. ``headway probes run-once`` works without."""
+    tenant: str = "probes"
+    """Who is charged."""
+    every_s: int = 600
+    """Between two rounds of one route: four calls, one after the other. Rounds lie further apart where the day's money would not last."""
+    usd_per_day: float | str = "1"
+    """Dollars a day (UTC) of all probes, a number or an exact text such as "0.25". What a round can cost at most must fit."""
+    unpriced: bool = False
+    """Probe models whose price is unknown too: what they cost counts towards no cap."""
+    long_tokens: int = 1_500
+    """About so many tokens has a long prompt: more than providers need before they cache one, which is 1,024 at most of them."""
+    gateway: str = ""
+    """Where the calls go in: http://HOST:PORT. Empty: gateway.listen, as reached from here."""
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole file."""
 
@@ -322,6 +354,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     state: State = State()
     shared: Shared = Shared()
     facts: Facts = Facts()
+    probes: Probes = Probes()
     providers: dict[str, Provider] = {}
     features: dict[str, Feature] = {}
     tenants: dict[str, Tenant] = {}

@@ -16,7 +16,7 @@ from headway.config.model import Control, Settings
 from headway.kernel.instants import WallMs
 from headway.kernel.limits import LEDGER_TICK_MS
 from headway.ledger.budgets import block_size
-from headway.ledger.model import BudgetState
+from headway.ledger.model import BudgetState, KeyRecord
 from headway.ledger.port import Budgets, Keys, LedgerError
 from headway.link.messages import BudgetScope, KeysChanged, Snapshot
 
@@ -35,9 +35,17 @@ class Publisher:
     """``put_in_force`` with each generation, ``republish`` when a budget beside the settings changed, ``push_keys`` when a key did."""
 
     def __init__(
-        self, keys: Keys, budgets: Budgets, link: Down, compile_prices: CompilePrices, *, now: Callable[[], WallMs]
+        self,
+        keys: Keys,
+        budgets: Budgets,
+        link: Down,
+        compile_prices: CompilePrices,
+        *,
+        now: Callable[[], WallMs],
+        own_key: Callable[[Settings], KeyRecord] | None = None,
     ) -> None:
         self._keys, self._budgets, self._link, self._compile, self._now = keys, budgets, link, compile_prices, now
+        self._own_key = own_key
         self._lock = asyncio.Lock()
         self._settings: Settings | None = None
         self._generation = 0
@@ -97,13 +105,15 @@ class Publisher:
         now = self._now()
         keys = await self._keys.for_gateways(now)
         states = await self._budgets.states(now)
+        own = self._own_key(settings) if self._own_key is not None else None
         snapshot = Snapshot(
             generation=generation,
             made_wall_ms=now,
             settings=for_gateways(settings),
-            keys=keys.upserted,
+            keys=keys.upserted if own is None else (*keys.upserted, own),
             prices=prices,
             budgets=scopes(states),
+            probe_key=own.id if own is not None else "",
         )
         self._link.publish(snapshot)
         self._settings, self._generation, self.prices = settings, generation, prices

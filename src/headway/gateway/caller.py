@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from headway.calls.model import Origin
+
 
 @dataclass(slots=True, frozen=True)
 class Caller:
@@ -22,3 +24,5 @@ class Caller:
     traceparent: str = ""
     scopes: tuple[str, ...] = ()
     """Budget scopes that pay: ``tenant:NAME`` and ``key:ID``."""
+    origin: Origin = Origin.CLIENT
+    """A probe, where control itself calls."""

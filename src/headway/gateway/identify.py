@@ -3,6 +3,7 @@
 import re
 from typing import Final
 
+from headway.calls.model import Origin
 from headway.gateway.caller import Caller
 from headway.gateway.flow import Inbound
 from headway.gateway.live import DEFAULT_TENANT, Live
@@ -99,6 +100,7 @@ def _by_key(presented: str, live: Live, now: WallMs) -> Caller:
         klass=live.tenant(record.tenant).klass,
         features=record.features,
         scopes=(f"tenant:{tenant}", f"key:{record.id}"),
+        origin=Origin.PROBE if record.id == live.probe_key else Origin.CLIENT,
     )
     live.callers[record.id] = (record, caller)  # bounded by the keys there are; a changed key is another record
     return caller

@@ -134,6 +134,7 @@ class Live:
         self.settings: Settings = snapshot.settings
         self.prices: PriceTable = snapshot.prices
         self.keys: dict[str, KeyRecord] = {k.id: k for k in snapshot.keys}
+        self.probe_key = snapshot.probe_key
         self.scopes = frozenset(b.scope for b in snapshot.budgets)
         self.listed = listed
         self.endpoints: dict[str, tuple[Endpoint, ...]] = {

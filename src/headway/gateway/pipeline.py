@@ -97,6 +97,7 @@ class Pipeline:
         services = self.services
         self.enter()
         flow.caller = identify(flow.inbound, flow.live, flow.inbound.started_wall)
+        flow.origin = flow.caller.origin
         flow.scan = flow.dialect.scan(flow.inbound.body)
         self.resolve(flow)
         if flow.caller.idempotency_key and await services.repeats.replayed(flow):

@@ -216,6 +216,14 @@ LOG_SAME_WINDOW_MS = 10_000
 LOG_KINDS_REMEMBERED_MAX = 1_000
 LOG_CLOSE_WAIT_MS = 2_000
 
+# Probes. A route over the first is not probed, and the page says so.
+PROBE_ROUTES_MAX = 200
+PROBES_IN_FLIGHT_MAX = 4  # routes probed at the same time; the others wait for their turn
+PROBE_TIMEOUT_MS = 60_000  # of one call; it is given up then, and charged at its upper bound
+PROBE_ANSWER_BYTES_MAX = 1024 * 1024  # an answer that is longer is cut off
+PROBE_RESULTS_KEPT_MAX = 16  # last results of a route that the page shows; the facts have them all
+PROBE_TIMES_MAX = 20_000  # rows of one question about probes: the newest
+
 # Configuration. Over these: a precise error, and the last good generation stays.
 CONFIG_FILE_BYTES_MAX = 1024 * 1024
 SECRET_FILE_BYTES_MAX = 16 * 1024

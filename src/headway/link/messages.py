@@ -37,6 +37,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True, tag="snapshot", tag_fi
     keys: tuple[KeyRecord, ...]
     prices: PriceTable
     budgets: tuple[BudgetScope, ...] = ()
+    probe_key: str = ""
+    """Id of control's own key among ``keys``: whoever calls with it is a probe."""
 
 
 class KeysChanged(msgspec.Struct, frozen=True, kw_only=True, tag="keys_changed", tag_field="m"):
