@@ -12,6 +12,8 @@ import msgspec
 from headway.cli.client import Control
 from headway.cli.common import config_option, emit, emit_line, json_option, loaded, table
 from headway.cli.trouble import Trouble
+from headway.facts.measured import gaps_of_attempt
+from headway.facts.model import AttemptFact
 from headway.kernel.money import usd_text
 
 _HEAD: Final = ("at", "call", "tenant", "requested", "answered by", "state", "first", "total", "in", "out", "cost")
@@ -150,9 +152,7 @@ def list_calls(tenant: str, feature: str, state: str, model: str, limit: int, co
 @json_option
 def show(call: str, config_path: str | None, as_json: bool) -> None:
     """Everything known of CALL: who asked, who answered, attempts, tokens, cost, how it ended."""
-    if not call.replace("_", "").isalnum():
-        raise click.BadParameter(f"{call!r} is not the id of a call; x-headway-call in an answer is one")
-    found = Control(loaded(config_path)).get(f"/api/v1/calls/{call}", dict[str, Any])
+    found = _of_call(call, config_path)
     if as_json:
         emit(found)
         return
@@ -166,6 +166,12 @@ def show(call: str, config_path: str | None, as_json: bool) -> None:
         table(("attempt", "provider", "answered", "status", "outcome", "first", "total", "error"), rows, right=(5, 6))
 
 
+def _of_call(call: str, config_path: str | None) -> dict[str, Any]:
+    if not call.replace("_", "").isalnum():
+        raise click.BadParameter(f"{call!r} is not the id of a call; x-headway-call in an answer is one")
+    return Control(loaded(config_path)).get(f"/api/v1/calls/{call}", dict[str, Any])
+
+
 def _attempt(row: dict[str, Any]) -> tuple[str, ...]:
     times = (_ms(row.get("first_token_ms")), _ms(row.get("duration_ms")))
     answered = row.get("answered") or row.get("upstream_model", "")
@@ -177,3 +183,50 @@ def _value(name: str, value: object) -> str:
     if name.endswith("_nano_usd") and isinstance(value, int):
         return usd_text(value, 9)
     return msgspec.json.encode(value).decode() if isinstance(value, list | dict) else str(value)
+
+
+@command.command("gaps")
+@click.argument("call")
+@click.option(
+    "--over", type=click.FloatRange(min=1.0), default=5.0, show_default=True, help="Count gaps longer than so many medians."
+)
+@config_option
+@json_option
+def gaps(call: str, over: float, config_path: str | None, as_json: bool) -> None:
+    """How long CALL's answer paused between reads: median, p99, longest, stalls, of each attempt that streamed.
+
+    Pauses in which the caller did not read are not counted as gaps.
+    """
+    found = _of_call(call, config_path)
+    stored = [msgspec.convert(row, AttemptFact) for row in (found.get("stored") or {}).get("attempts") or []]
+    rows = [_gaps_row(attempt, over) for attempt in stored if attempt.token_times]
+    if as_json:
+        emit({"call": found["call"], "over_medians": over, "attempts": rows})
+    elif not rows:
+        click.echo(
+            f"{found['call']}: no times of reads are stored: it was not streamed, has not ended yet, or gateway.phases is off"
+        )
+    else:
+        heads = ("attempt", "gaps", "median", "p99", "longest", f"over {over:g} medians", "stalls", "stalled", "blocked")
+        table(heads, [_gaps_text(row) for row in rows], right=tuple(range(9)))
+
+
+def _gaps_row(attempt: AttemptFact, over: float) -> dict[str, Any]:
+    found = gaps_of_attempt(attempt)
+    return {
+        "attempt": attempt.attempt,
+        "gaps": found.n,
+        "median_ms": found.quantile_ms(0.5),
+        "p99_ms": found.quantile_ms(0.99),
+        "longest_ms": found.longest_ms,
+        "over": found.over_medians(over),
+        "stalls": [{"at_ms": stall.at_ms, "gap_ms": stall.gap_ms} for stall in found.stalls],
+        "stalled_ms": found.stalled_ms,
+        "blocked": found.blocked,
+    }
+
+
+def _gaps_text(row: dict[str, Any]) -> tuple[str, ...]:
+    times = (f"{row[name]:.1f}ms" if row[name] is not None else "-" for name in ("median_ms", "p99_ms", "longest_ms"))
+    counts = (str(row["over"]), str(len(row["stalls"])), f"{row['stalled_ms']:.1f}ms", str(row["blocked"]))
+    return (str(row["attempt"]), str(row["gaps"]), *times, *counts)

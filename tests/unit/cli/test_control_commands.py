@@ -21,6 +21,8 @@ from headway.control.errors import ErrorAnswer, ErrorBody
 from headway.control.live import LiveCall
 from headway.control.ports import DiffLine, Generation, StoredCall
 from headway.facts.model import AttemptFact, CallFact
+from headway.facts.token_times import encode
+from headway.kernel.instants import MonoNs
 from headway.ledger.model import BudgetState, BudgetUnit, Principal, PrincipalKind, Role
 
 CALL = "call_01jd8zk3m4aaaaaaaaaaaaaaaa"
@@ -188,6 +190,32 @@ def test_calls_are_listed_and_one_is_shown(control: FakeControl, capsys: pytest.
     assert "$0.001234567" in out
     assert "openai" in out
     assert main(["calls", "show", "a/b"]) == UNUSABLE
+
+
+def test_gaps_of_a_calls_answer(control: FakeControl, capsys: pytest.CaptureFixture[str]) -> None:
+    reads = [100 + 20 * i for i in range(50)] + [1_600, 1_620]
+    attempt = AttemptFact(
+        call=CALL,
+        attempt=1,
+        started_wall_ms=1,
+        gateway="g1",
+        first_token_ms=100.0,
+        last_token_ms=1_620.0,
+        token_times=encode(MonoNs(0), [each * 1_000_000 for each in reads]),
+    )
+    stored = StoredCall(fact=FACT, attempts=(attempt,))
+    control.says("GET", f"/api/v1/calls/{CALL}", OneCall(call=CALL, state="ended", stored=stored))
+    assert main(["calls", "gaps", CALL, "--over", "3"]) == 0
+    heads, row = capsys.readouterr().out.splitlines()
+    assert "over 3 medians" in heads
+    assert row.split() == ["1", "51", "20.0ms", "520.0ms", "520.0ms", "1", "1", "500.0ms", "0"]
+    assert main(["calls", "gaps", CALL, "--json"]) == 0
+    (found,) = json.loads(capsys.readouterr().out)["attempts"]
+    assert (found["median_ms"], found["stalls"]) == (20.0, [{"at_ms": 1080.0, "gap_ms": 520.0}])
+    control.says("GET", f"/api/v1/calls/{CALL}", OneCall(call=CALL, state="ended", stored=StoredCall(fact=FACT, attempts=())))
+    assert main(["calls", "gaps", CALL]) == 0
+    assert "no times of reads" in capsys.readouterr().out
+    assert main(["calls", "gaps", "a/b"]) == UNUSABLE
 
 
 def test_tail_follows_and_writes_one_object_a_line(
