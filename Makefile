@@ -10,11 +10,12 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -qq install --require-ha
 SERVE := $(VENV)/.serve-installed
 DEV := $(VENV)/.dev-installed
 CLIENTS := .venv-clients/.installed
+ENGINES := .venv-engines/.installed
 MODEL ?= local
 HEADWAY_DATA ?= ../shared/data
 export HEADWAY_DATA
 
-.PHONY: help run setup model test test-all clients edge soak bench bench-admission bench-phases bench-facts fuzz lint docs sbom lock clean
+.PHONY: help run setup model test test-all clients engines edge soak bench bench-admission bench-phases bench-facts fuzz lint docs sbom lock clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -30,11 +31,14 @@ model: $(SERVE) ## Build the local real model in the foreground; goes on where i
 test: $(DEV) ## The gate: unit, security and web tests that this machine can run; names what it skips and why
 	$(BIN)/python tools/gate.py
 
-test-all: $(DEV) $(CLIENTS) model ## The gate, then the slow and heavy: local model, agent frameworks, other engines
+test-all: $(DEV) $(CLIENTS) $(ENGINES) model ## The gate, then the slow and heavy: local model, agent frameworks, other engines
 	$(BIN)/python tools/gate.py --all
 
 clients: $(DEV) $(CLIENTS) ## Official clients and agent frameworks: equal objects direct and through Headway
 	$(BIN)/python -m pytest tests/clients -q
+
+engines: $(DEV) $(ENGINES) ## The named queries on ClickHouse's engine and on Spark: equal answers (about 1.5 GB; Spark needs Java 17)
+	$(BIN)/python -m pytest tests/engines -q
 
 edge: $(DEV) ## Streams cut anywhere, budgets at their edge, kills, stores away
 	$(BIN)/python -m headway.prove.edge
@@ -79,6 +83,7 @@ lock: $(DEV) ## Resolve requirements/*.txt anew from pyproject.toml and requirem
 	$(UV) pyproject.toml -c requirements/dev.txt -o requirements/gateway.txt
 	$(UV) requirements/build.in -c requirements/dev.txt -o requirements/build.txt
 	$(UV) requirements/clients.in -c requirements/dev.txt -o requirements/clients.txt
+	$(UV) requirements/engines.in -o requirements/engines.txt
 	$(UV) requirements/model-build.in -o requirements/model-build.txt
 	$(UV) --no-deps requirements/model.in -o requirements/model.txt
 
@@ -107,4 +112,10 @@ $(CLIENTS): requirements/clients.txt $(DEV)
 	@test -x .venv-clients/bin/python || $(BIN)/python -m venv .venv-clients
 	@.venv-clients/bin/python -m pip --disable-pip-version-check -qq install --require-hashes -r requirements/clients.txt
 	@if command -v npm >/dev/null; then cd tests/clients/node && npm ci --no-audit --no-fund --silent; else echo "npm is absent: the Vercel AI SDK is skipped"; fi
+	@touch $@
+
+$(ENGINES): requirements/engines.txt $(DEV)
+	@echo "installing other query engines into .venv-engines (once)"
+	@test -x .venv-engines/bin/python || $(BIN)/python -m venv .venv-engines
+	@.venv-engines/bin/python -m pip --disable-pip-version-check -qq install --require-hashes -r requirements/engines.txt
 	@touch $@

@@ -57,6 +57,7 @@ PARTS = (
 )
 HEAVY_PARTS = (
     Part("the local model", local_model, "llama", "make model"),
+    Part("Java 17", lambda: shutil.which("java") is not None, "Spark in tests/engines", "apt install openjdk-17-jre-headless"),
     Part("npm", lambda: shutil.which("npm") is not None, "the Vercel AI SDK in tests/clients", "apt install npm"),
     Part("nginx", lambda: shutil.which("nginx") is not None, "make bench, and nginx as second opinion", "apt install nginx-light"),
     Part(
@@ -102,11 +103,12 @@ def main() -> int:
     absent = {part.skips for part in missing(PARTS)}
     heavy_absent = {part.skips for part in missing(HEAVY_PARTS)} if given.all else {"slow", "llama"}
     if not given.all:
-        print("not run here: slow, llama and tests/clients (make test-all runs them)", flush=True)
+        print("not run here: slow, llama, tests/clients and tests/engines (make test-all runs them)", flush=True)
     marks = " and ".join(f"not {mark}" for mark in ("web", "postgres", "llama", "slow") if mark in absent | heavy_absent)
     codes = [unit(marks), rest(marks)]
     if given.all:
         codes.append(pytest("tests/clients", "-q"))
+        codes.append(pytest("tests/engines", "-q"))
     print(f"took {time.monotonic() - start:.0f} s", flush=True)
     return next((code for code in codes if code), 0)
 

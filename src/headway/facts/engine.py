@@ -41,13 +41,16 @@ class Reader:
         return self._connection.execute(queries.sql(expression)).to_arrow_table()
 
     def rows(self, expression: Any) -> list[dict[str, Any]]:
-        """The same as plain values. Sums of integers, which DuckDB gives as decimals, are whole numbers again."""
+        """The same as plain values: DuckDB's decimals, which sums of integers and sums of written-out fractions are, become whole numbers and reals."""
         found = self.arrow(expression)
-        sums = [field.name for field in found.schema if pa.types.is_decimal(field.type)]
+        decimals = {
+            field.name: int if field.type.scale == 0 else float for field in found.schema if pa.types.is_decimal(field.type)
+        }
         rows: list[dict[str, Any]] = found.to_pylist()
         for row in rows:
-            for name in sums:
-                row[name] = int(row[name])
+            for name, plain in decimals.items():
+                if row[name] is not None:
+                    row[name] = plain(row[name])
         return rows
 
 

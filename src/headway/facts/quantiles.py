@@ -43,9 +43,12 @@ def rank_high(n: ir.Value, percent: int) -> ir.Value:
 
 
 def at_rank(ordered: ir.Value, n: ir.Value, wanted: ir.Value) -> ir.Value:
-    """The element of rank ``wanted`` of a sorted array of ``n``; null where there is none. ClickHouse would answer 0 for an index out of range."""
+    """The element of rank ``wanted`` of a sorted array of ``n``; null where there is none.
+
+    ClickHouse would answer 0 for an index out of range, and Spark takes an index of 32 bits only.
+    """
     inside = (wanted >= 1) & (wanted <= n)
-    index = ibis.ifelse(inside, wanted, 1).cast("int64") - 1
+    index = (ibis.ifelse(inside, wanted, 1) - 1).cast("int32")
     return ibis.ifelse(inside, ordered[index], ibis.null("float64"))
 
 
