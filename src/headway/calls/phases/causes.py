@@ -249,6 +249,13 @@ NESTED = frozenset(
 )
 """(outer, inner): both may explain the same milliseconds, and the outer one says more. A slower route also queues more."""
 
+
+def claims_of(case: Case) -> tuple[Claim, ...]:
+    """What every rule says of the call, most explained first."""
+    found = [claim for rule in RULES.values() if (claim := rule(case)) is not None]
+    return tuple(sorted(found, key=lambda claim: -claim.explained_ms))
+
+
 # --- evidence
 
 
@@ -302,23 +309,20 @@ def _neighbour_hosted(case: Case) -> Claim | None:
 def _together(case: Case, wanted: Callable[[Recent], bool]) -> tuple[int, float, bool]:
     """How many of the wanted calls began about when this one did, p that they were no slower than the wanted calls before, and whether they
     were slow: by p, and by enough to be seen. Since a rise began only calls after it count as "at the same time"."""
-    near: list[float] = []
-    before: list[float] = []
     settings, at = case.settings, case.seen.at_ms
     rise = case.target.rose()
-    since = at - settings.together_ms
-    until = at - settings.together_ms
+    since = until = at - settings.together_ms
     if rise is not None:
         since, until = max(since, min(rise.stamp_ms, at)), min(until, rise.stamp_ms)
-    for each in case.target.recent:
-        if wanted(each) and not each.moved:
-            if since <= each.at_ms <= at + settings.together_ms:
-                near.append(max(each.units, each.pace_units))
-            elif each.at_ms < until:
-                before.append(max(each.units, each.pace_units))
+    near = [_off(r) for r in case.target.recent if wanted(r) and not r.moved and since <= r.at_ms <= at + settings.together_ms]
+    before = [_off(r) for r in case.target.calm if wanted(r) and r.at_ms < until]
     p = rank_sum_p(near, before)
     enough = len(near) >= settings.others_min and p < settings.others_p_max
     return len(near), p, enough and median(near) - median(before) > settings.others_units
+
+
+def _off(recent: Recent) -> float:
+    return max(recent.units, recent.pace_units)
 
 
 def _marked(case: Case) -> bool:

@@ -54,6 +54,8 @@ class History:
             moved=place is not target.whole,
         )
         target.recent.append(found)
+        if target.rose() is None and not found.moved:
+            target.calm.append(found)
         if parts.n_baseline < self.settings.baseline_calls_min:
             return
         for each in {id(target.whole): target.whole, id(place): place}.values():

@@ -86,6 +86,7 @@ class Target:
 
     __slots__ = (
         "_presence",
+        "calm",
         "crowd",
         "everyone",
         "index",
@@ -111,6 +112,8 @@ class Target:
         self.whole = Place(settings, 0, 0)
         """All routes together."""
         self.recent: deque[Recent] = deque(maxlen=_RECENT_KEPT)
+        self.calm: deque[Recent] = deque(maxlen=_RECENT_KEPT)
+        """The same without those of a rise that lasts: what others usually are."""
         self.reports: set[str] = set()
         """Markers that were ever told, at most one of each name."""
         self.probed = False

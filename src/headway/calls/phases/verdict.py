@@ -4,7 +4,7 @@ Cannot tell where no cause explains 60 % of the excess, where the first two lie 
 30 calls are known, or where a signal is absent that the likeliest cause needs.
 """
 
-from headway.calls.phases.causes import NESTED, RULES, Case, Claim
+from headway.calls.phases.causes import NESTED, Case, Claim, claims_of
 from headway.calls.phases.history import History
 from headway.calls.phases.model import Cause, Evidence, Phase, Seen, Verdict
 from headway.calls.phases.parts import Parts, parts_of
@@ -34,7 +34,7 @@ class Judge:
     def claims(self, seen: Seen, history: History) -> tuple[Claim, ...]:
         """What every rule says of the call, most explained first; empty of a target that was never called."""
         target = history.target(seen)
-        return () if target is None else _claims(Case(seen, parts_of(seen, target), target, self.settings))
+        return () if target is None else claims_of(Case(seen, parts_of(seen, target), target, self.settings))
 
     def _unknown(self, seen: Seen, known: int) -> Verdict:
         needs = self.settings.baseline_calls_min
@@ -42,7 +42,7 @@ class Judge:
         return Verdict(call=seen.call, slow=False, cause=Cause.CANNOT_TELL, missing=(missing,), n_baseline=known)
 
     def _named(self, case: Case) -> Verdict:
-        claims = _claims(case)
+        claims = claims_of(case)
         holding = [claim for claim in claims if claim.holds]
         excess = case.parts.excess_ms
         first, second = _ranked(holding, self.settings.lead_share_min * excess)
@@ -83,11 +83,6 @@ class Judge:
 def _calls_known(seen: Seen, target: Target) -> int:
     lane = target.lane(seen)
     return 0 if lane is None else lane.n
-
-
-def _claims(case: Case) -> tuple[Claim, ...]:
-    found = [claim for rule in RULES.values() if (claim := rule(case)) is not None]
-    return tuple(sorted(found, key=lambda claim: -claim.explained_ms))
 
 
 def _ranked(holding: list[Claim], near_ms: float) -> tuple[Claim | None, Claim | None]:
