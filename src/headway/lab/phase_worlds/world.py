@@ -1,0 +1,161 @@
+"""A plan made a world, and lived through: rows as a gateway would have stored them, each with its truth."""
+
+import random
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from headway.calls.phases.model import Cause
+from headway.lab.phase_worlds.episodes import (
+    NEIGHBOUR_CALLS,
+    ROUTE_CALLS,
+    TOGETHER,
+    burst,
+    sleepers,
+    stretches,
+    take_routes,
+    wait_all,
+)
+from headway.lab.phase_worlds.hosted import HostedPlace
+from headway.lab.phase_worlds.inject import ALONE, may_meet
+from headway.lab.phase_worlds.model import Asked, Row, Truth
+from headway.lab.phase_worlds.own import OwnEngine
+from headway.lab.phase_worlds.places import USUAL, Place
+from headway.lab.phase_worlds.plan import CLEAN_CALLS, MAIN_CALLS, TARGETS, Plan, Usual
+from headway.lab.phase_worlds.seeing import Sight, rows
+from headway.lab.phase_worlds.traffic import call, calls, tenants
+
+SPACED_MS: Final = 2_000.0
+"""Between calls that burden the engine, beside twice what each costs: it is to be itself again."""
+QUIET_PER_S: Final = 0.1
+BURDENS: Final = frozenset({Cause.NEIGHBOUR, Cause.LONG_PROMPT, Cause.COLD_CACHE})
+
+
+def live(plan: Plan, usual: Usual | None = None) -> list[Row]:
+    """``usual`` of the same world left alone; None only for that one."""
+    asked, places = _Making(plan, usual).made()
+    asked.sort(key=lambda each: each.at_ms)
+    upstream = HostedPlace(plan.family, places, plan.name) if plan.hosted else OwnEngine(plan.family, places, plan.name)
+    sight = Sight(hosted=plan.hosted, regions=plan.regions)
+    return rows(asked, upstream.run(asked), places, sight, plan.family.noise, plan.name)
+
+
+class _Making:
+    """What will be asked in one world."""
+
+    def __init__(self, plan: Plan, usual: Usual | None) -> None:
+        self._plan, self._usual = plan, usual
+        self._rng = random.Random(f"world:{plan.name}")
+        # who calls is the same in all worlds of one seed and load, so that what is usual is
+        self._who = tenants(plan.family.shape, random.Random(f"tenants:{plan.family.name}:{plan.hosted}:{plan.load}:{plan.seed}"))
+        self._places: dict[int, Place] = {0: USUAL}
+
+    def made(self) -> tuple[list[Asked], dict[int, Place]]:
+        plan = self._plan
+        if not plan.causes:
+            return self._calls(plan.warm_calls + CLEAN_CALLS), self._places
+        if Cause.COLD_CACHE in plan.causes:
+            asked, targets = self._with_sleepers()
+        else:
+            asked = self._calls(plan.warm_calls + self._main_calls())
+            targets = self._targets(asked)
+        extras = self._touch(asked, targets)
+        return asked + extras, self._places
+
+    def _calls(self, count: int, start_ms: float = 0.0, name: str = "call", per_s: float = 0.0) -> list[Asked]:
+        return calls(
+            self._plan.family.shape,
+            self._who,
+            self._rng,
+            count=count,
+            per_s=per_s or self._plan.per_s,
+            start_ms=start_ms,
+            name=name,
+        )
+
+    def _unit_ms(self, tenant: str) -> float:
+        assert self._usual is not None, "strengths count in units of the world left alone"
+        return self._usual.of(tenant).unit_ms
+
+    def _apart_ms(self) -> float:
+        """How far apart calls must come that keep an engine of one's own from others."""
+        if self._plan.hosted or not BURDENS & set(self._plan.causes):
+            return 0.0
+        assert self._usual is not None
+        most = max(habit.unit_ms for habit in self._usual.tenants.values()) * max(self._plan.strengths)
+        return SPACED_MS + 2 * most + (self._plan.family.scrape_ms if Cause.NEIGHBOUR in self._plan.causes else 0.0)
+
+    def _main_calls(self) -> int:
+        return max(MAIN_CALLS, round(1.4 * TARGETS * self._apart_ms() / 1_000 * self._plan.per_s))
+
+    def _targets(self, asked: Sequence[Asked]) -> list[int]:
+        plan, first = self._plan, self._plan.warm_calls
+        if Cause.ROUTE_CHANGE in plan.causes:
+            return [n for stretch in stretches(first, len(asked), ROUTE_CALLS, TARGETS) for n in stretch]
+        if Cause.NEIGHBOUR in plan.causes and plan.hosted:
+            return [n for stretch in stretches(first, len(asked), NEIGHBOUR_CALLS, TARGETS) for n in stretch]
+        able = [n for n in range(first, len(asked)) if all(may_meet(cause, asked[n]) for cause in plan.causes)]
+        if apart_ms := self._apart_ms():
+            return _spaced(able, asked, apart_ms)
+        return sorted(self._rng.sample(able, min(TARGETS, len(able))))
+
+    def _with_sleepers(self) -> tuple[list[Asked], list[int]]:
+        """Tenants that come back after their prompt has left the cache, one call each."""
+        plan, rng = self._plan, self._rng
+        assert self._usual is not None
+        middle = self._usual.middle()
+        like = next(each for each in self._who if self._usual.of(each.name) == middle)
+        warm, who, back_ms = sleepers(plan, plan.strengths[plan.causes.index(Cause.COLD_CACHE)] * middle.unit_ms, rng, like)
+        early = self._calls(plan.warm_calls, name="early")
+        quiet_from = early[-1].at_ms
+        quiet = self._calls(max(1, round((back_ms - quiet_from) / 1_000 * QUIET_PER_S)), quiet_from, "quiet", QUIET_PER_S)
+        main = self._calls(self._main_calls(), back_ms)
+        until_ms = main[-1].at_ms
+        for number, each in enumerate(who):
+            at_ms = back_ms + (until_ms - back_ms) * (number + rng.random() * 0.5) / len(who)
+            main.append(call(plan.family.shape, each, rng, f"back-{each.name}", at_ms))
+        asked = [*warm, *early, *quiet, *main]
+        return asked, list(range(len(asked) - len(who), len(asked)))
+
+    def _touch(self, asked: list[Asked], targets: Sequence[int]) -> list[Asked]:
+        """Do all causes to the targets; the calls that others make on their behalf."""
+        plan = self._plan
+        units = {n: self._unit_ms(asked[n].tenant) for n in targets}
+        extras: list[Asked] = []
+        for cause, strength in zip(plan.causes, plan.strengths, strict=True):
+            if cause in TOGETHER:
+                extras += self._together(cause, strength, asked, targets, units)
+            else:
+                assert self._usual is not None
+                for n in targets:
+                    asked[n] = ALONE[cause](asked[n], strength * units[n], plan, self._usual)
+        for n in targets:
+            ms = tuple(strength * units[n] for strength in plan.strengths)
+            asked[n] = msgspec.structs.replace(asked[n], truth=Truth(causes=plan.causes, ms=ms, strength=max(plan.strengths)))
+        return extras
+
+    def _together(
+        self, cause: Cause, strength: float, asked: list[Asked], targets: Sequence[int], units: dict[int, float]
+    ) -> list[Asked]:
+        plan = self._plan
+        if cause is Cause.COLD_CACHE:
+            for n in targets:
+                asked[n] = msgspec.structs.replace(asked[n], evicted=True)
+        elif cause is Cause.ROUTE_CHANGE:
+            assert self._usual is not None
+            self._places |= take_routes(plan, strength, asked, targets, units, self._usual)
+        elif plan.hosted:
+            wait_all(asked, targets, {n: strength * units[n] for n in targets}, self._rng)
+        else:
+            return [each for number, n in enumerate(targets) for each in burst(plan, asked[n], strength * units[n], number)]
+        return []
+
+
+def _spaced(able: Sequence[int], asked: Sequence[Asked], apart_ms: float) -> list[int]:
+    """The first of ``able`` that come far enough after the one before."""
+    chosen: list[int] = []
+    for n in able:
+        if len(chosen) < TARGETS and (not chosen or asked[n].at_ms - asked[chosen[-1]].at_ms >= apart_ms):
+            chosen.append(n)
+    return chosen
