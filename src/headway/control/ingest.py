@@ -15,6 +15,7 @@ import msgspec
 from headway.facts.columns import TABLES
 from headway.facts.measured import measured
 from headway.facts.model import Fact, SpanFact
+from headway.facts.own_spans import own_rows
 from headway.facts.segments import read_segment
 from headway.facts.store import FactStore, Keep, Maintained, StoreAway
 from headway.kernel.errors import HeadwayError
@@ -131,7 +132,9 @@ class Ingest:
         by_table: dict[str, list[Fact]] = {}
         for fact in map(measured, content.facts):
             by_table.setdefault(TABLE_OF[type(fact)], []).append(fact)
-        new = self._store.append(gateway, segment, by_table, self._wall())
+        own = own_rows(content.facts)
+        spans = {SPAN: [*by_table.get(SPAN, ()), *own]} if own else {}
+        new = self._store.append(gateway, segment, {**by_table, **spans}, self._wall())
         fresh = [fact for table, facts in by_table.items() if table in new for fact in facts]
         stored = Stored(
             rows={table: len(facts) for table, facts in by_table.items()},

@@ -42,6 +42,7 @@ from headway.control.stored import StoredFacts
 from headway.control.traces import TraceDesk
 from headway.control.vitals import Problems, Vitals
 from headway.facts.engine import Engine
+from headway.facts.hops import HopTable
 from headway.facts.model import Fact
 from headway.facts.opening import open_store
 from headway.facts.store import FactStore
@@ -84,7 +85,7 @@ class ControlProcess:
         endpoint = settings.control.otlp_endpoint
         self.spans = SpanExport(endpoint, version=__version__, known=self._model_hosts) if endpoint else None
         self.ingest = Ingest(facts, on_facts=self._export)
-        self.traces = TraceDesk(self.ingest.store_spans)
+        self.traces = TraceDesk(self.ingest.store_spans, HopTable(self.engine).parquet)
         self.desk = LeaseDesk(self.ledger.budgets, self._charges, now=self.ledger.now)
         listeners = Listeners(
             store_segment=self.ingest.store_segment,

@@ -17,6 +17,9 @@ import msgspec
 
 from headway.calls.hops.seen import SeenSpan
 from headway.control.ingest import NotStored
+from headway.control.ports import Away
+from headway.facts.answers import FactsAway
+from headway.facts.hop_range import HopQuery
 from headway.facts.model import SpanFact
 from headway.facts.span_rows import has_ids, to_row
 from headway.facts.trace_files.jaeger import read_jaeger
@@ -29,6 +32,7 @@ from headway.kernel.instants import WallMs, wall_ms
 
 TRACE_TOO_LARGE, BODY_TOO_LARGE, POST_REFUSED, NOT_STORED = "trace_too_large", "body_too_large", "post_refused", "not_stored"
 _S_PER_MS = 0.001
+_US_PER_MS = 1_000
 
 
 class Form(StrEnum):
@@ -75,14 +79,16 @@ class TraceStats(msgspec.Struct, frozen=True, kw_only=True):
 
 Store = Callable[[Sequence[SpanFact]], Awaitable[None]]
 """Makes rows durable; ``NotStored`` when that fails."""
+Read = Callable[[HopQuery], Awaitable[bytes]]
+"""Spans as a file of Parquet; ``FactsAway`` when they cannot be read."""
 _Waiting = tuple[list[SpanFact], "asyncio.Future[None]"]
 
 
 class TraceDesk:
-    """``store`` writes rows; ``run`` is the task that calls it and must run while posts are taken."""
+    """``store`` writes rows, ``read`` finds them again; ``run`` is the task that calls it and must run while posts are taken."""
 
-    def __init__(self, store: Store, wall: Callable[[], WallMs] = wall_ms) -> None:
-        self._store, self._wall = store, wall
+    def __init__(self, store: Store, read: Read, wall: Callable[[], WallMs] = wall_ms) -> None:
+        self._store, self._read_stored, self._wall = store, read, wall
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="traces")
         self._open = self._open_bytes = 0
         self._waiting: list[_Waiting] = []
@@ -122,6 +128,14 @@ class TraceDesk:
         self._refused.update(reading.refused)
         self._mended.update(reading.mended)
         return Taken(spans=len(rows), refused=dict(reading.refused), mended=dict(reading.mended))
+
+    async def stored(self, since_wall_ms: int, until_wall_ms: int, tenant: str) -> bytes:
+        """The spans of traces that began in the range, as a file of Parquet. ``Away`` when they cannot be read."""
+        where = HopQuery(since_wall_us=since_wall_ms * _US_PER_MS, until_wall_us=until_wall_ms * _US_PER_MS, tenant=tenant)
+        try:
+            return await self._read_stored(where)
+        except FactsAway as error:
+            raise Away(str(error)) from error
 
     def refuse(self, reason: str) -> None:
         """Count a post that did not come as far as ``take``."""

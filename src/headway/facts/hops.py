@@ -1,9 +1,14 @@
-"""From spans as they were read, or as they are stored, to clean traces with their labels. Own calls are spans too."""
+"""From spans as they were read, or as they are stored, to clean traces with their labels."""
 
-from collections.abc import Callable, Iterable, Sequence
+import asyncio
+import importlib
+import io
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from headway.calls.admission.bands import band_of
 from headway.calls.hops.clean import Cleaned, TypeOf, clean
@@ -11,20 +16,10 @@ from headway.calls.hops.model import HopSpan, HopTrace
 from headway.calls.hops.seen import SeenSpan, by_trace, hop_spans, labels
 from headway.calls.hops.types import type_by_root
 from headway.facts.engine import Engine, Reader
-from headway.facts.hop_queries import (
-    HopQuery,
-    attempts_of_calls,
-    calls_between,
-    spans_of_traces,
-    traces_between,
-)
-from headway.facts.model import SpanFact
-from headway.facts.own_spans import OwnAttempt, OwnCall, own_spans
+from headway.facts.hop_range import HopQuery
 from headway.facts.span_rows import to_seen
+from headway.facts.trace_files.columns import rows_of
 from headway.kernel import limits
-
-Say = Callable[[str], None]
-_COLUMNS = msgspec.structs.fields(SpanFact)
 
 
 class FoundTraces(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,42 +55,35 @@ class HopTable:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    async def traces(self, where: HopQuery, *, type_of: TypeOf = type_by_root) -> FoundTraces:
-        """Those that began in the range, newest first up to ``HOP_SPANS_READ_MAX`` spans, own calls among them."""
-        seen, left_out = await self._engine.run(lambda reader: _read(reader, where))
-        return FoundTraces(cleaned=clean_traces(seen, type_of=type_of), left_out=left_out)
+    async def traces(
+        self, where: HopQuery, *, type_of: TypeOf = type_by_root, most: int = limits.HOP_SPANS_READ_MAX
+    ) -> FoundTraces:
+        """Those that began in the range, newest first up to ``most`` spans."""
+        rows, left_out = await self._engine.run(lambda reader: _read(reader, where, most))
+        cleaned = await asyncio.to_thread(lambda: clean_traces(map(to_seen, rows_of(rows)), type_of=type_of))
+        return FoundTraces(cleaned=cleaned, left_out=left_out)
+
+    async def parquet(self, where: HopQuery) -> bytes:
+        """The spans of the same traces as a file of Parquet, for who wants to work on them elsewhere."""
+        rows, _ = await self._engine.run(lambda reader: _read(reader, where, limits.HOP_SPANS_READ_MAX))
+        return await asyncio.to_thread(_parquet, rows)
 
 
-def _read(reader: Reader, where: HopQuery) -> tuple[list[SeenSpan], int]:
-    own = _own(reader, where) if where.own else []
-    ids = {(span.trace, span.span) for span in own}
-    taken, left_out = _taken(reader, where, limits.HOP_SPANS_READ_MAX - len(own))
-    return [*own, *(span for span in taken if (span.trace, span.span) not in ids)], left_out
-
-
-def _taken(reader: Reader, where: HopQuery, most: int) -> tuple[list[SeenSpan], int]:
+def _read(reader: Reader, where: HopQuery, most: int) -> tuple[pa.Table, int]:
     """Whole traces only: which are read is decided by their counts first."""
-    counts = reader.rows(traces_between(where))
-    since, spans, kept = where.since_wall_us, 0, 0
+    queries = importlib.import_module("headway.facts.hop_queries")
+    counts = reader.rows(queries.traces_between(where))
+    since, spans = where.since_wall_us, 0
     for row in counts:
         spans += row["spans"]
         if spans > most:
             since = row["at"] + 1
             break
-        kept += 1
-    if not kept:
-        return [], len(counts)
-    rows = reader.arrow(spans_of_traces(msgspec.structs.replace(where, since_wall_us=since)))
-    columns = {name: rows.column(name).to_pylist() for name in rows.column_names}
-    names = [field.name for field in _COLUMNS if field.name in columns]
-    return [
-        to_seen(SpanFact(**dict(zip(names, values, strict=True)))) for values in zip(*(columns[n] for n in names), strict=True)
-    ], len(counts) - kept
+    rows = reader.arrow(queries.spans_of_traces(msgspec.structs.replace(where, since_wall_us=since)))
+    return rows, sum(1 for row in counts if row["at"] < since)
 
 
-def _own(reader: Reader, where: HopQuery) -> Sequence[SeenSpan]:
-    calls = [msgspec.convert(row, OwnCall) for row in reader.rows(calls_between(where))]
-    attempts: dict[str, list[OwnAttempt]] = {}
-    for row in reader.rows(attempts_of_calls(where)) if calls else ():
-        attempts.setdefault(row["call"], []).append(msgspec.convert(row, OwnAttempt))
-    return own_spans(calls, attempts)
+def _parquet(rows: pa.Table) -> bytes:
+    out = io.BytesIO()
+    pq.write_table(rows, out, compression="zstd")
+    return out.getvalue()

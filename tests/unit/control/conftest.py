@@ -35,6 +35,7 @@ from headway.control.ports import (
 )
 from headway.control.traces import TraceDesk
 from headway.facts.answers import AdmissionQuery, Stalled
+from headway.facts.hop_range import HopQuery
 from headway.facts.model import CallFact, SpanFact
 from headway.kernel.figure import Figure
 from headway.kernel.instants import WallMs
@@ -212,8 +213,9 @@ class World:
         self.evidence = MemoryEvidence()
         self.admission = AdmissionBook(self.evidence, lambda: self.evidence.objectives, lambda: NOW)
         self.rows: list[SpanFact] = []
+        self.spans_asked: list[HopQuery] = []
         self.store_away = ""
-        self.traces = TraceDesk(self._store_spans, lambda: NOW)
+        self.traces = TraceDesk(self._store_spans, self._read_spans, lambda: NOW)
         self._writing = asyncio.create_task(self.traces.run())
         self.deps = Deps(
             authenticator=self.authenticator,
@@ -268,6 +270,10 @@ class World:
         if self.store_away:
             raise NotStored(self.store_away)
         self.rows += spans
+
+    async def _read_spans(self, where: HopQuery) -> bytes:
+        self.spans_asked.append(where)
+        return b"PAR1"
 
     async def aclose(self) -> None:
         self._writing.cancel()

@@ -10,15 +10,17 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from headway.control.access import Who
-from headway.control.deps import Deps, Operator, Use, ViewerEverywhere
+from headway.control.deps import Deps, Operator, Use, Viewer, ViewerEverywhere
 from headway.control.errors import JSON, Refused
 from headway.control.ingest import NotStored
+from headway.control.pages.ranges import range_named
 from headway.control.schema import answer, says
 from headway.control.traces import BODY_TOO_LARGE, Form, Taken, TooLarge, TooMany, TraceStats
 from headway.facts.trace_files.reading import BODY_UNREADABLE, Unreadable
 from headway.kernel.limits import TRACE_BODY_BYTES_MAX
 
 PROTOBUF = "application/x-protobuf"
+PARQUET = "application/vnd.apache.parquet"
 router = APIRouter(tags=["traces"], max_body_size=TRACE_BODY_BYTES_MAX)
 
 
@@ -57,6 +59,13 @@ async def upload(request: Request, who: Operator, use: Use, form: str = "jaeger"
     if form not in list(Form):
         raise Refused.bad(f"form is {' or '.join(Form)}, not {form[:40]!r}")
     return answer(await _taken(request, use, who, Form(form)))
+
+
+@router.get("/api/v1/traces", response_class=Response)
+async def stored(who: Viewer, use: Use, range: str = "1h") -> Response:
+    """The spans of traces that began in the range (15m, 1h, 24h or 7d, up to now), Headway's own among them, as a file of Parquet."""
+    chosen, at = range_named(range), use.clock()
+    return Response(await use.traces.stored(at - chosen.length_ms, at + 1, who.tenant), media_type=PARQUET)
 
 
 @router.get("/api/v1/traces/counts", **says(TraceStats))

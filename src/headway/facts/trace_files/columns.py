@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -90,8 +89,13 @@ def _own(path: Path, into: Reading) -> None:
 
 
 def rows_of(table: pa.Table) -> Iterator[SpanFact]:
-    """Rows of the table ``span``."""
-    names = table.column_names
-    columns = [column.to_pylist() for column in table.columns]
+    """Rows of the table ``span``, of whichever of its columns are there."""
+    known = [column.name for column in TABLES["span"].columns if column.name in table.column_names]
+    columns = [_tuples(table.column(name)) for name in known]
     for values in zip(*columns, strict=True):
-        yield msgspec.convert(dict(zip(names, values, strict=True)), SpanFact, strict=False)
+        yield SpanFact(**dict(zip(known, values, strict=True)))
+
+
+def _tuples(column: pa.ChunkedArray) -> Sequence[Any]:
+    values: list[Any] = column.to_pylist()
+    return [tuple(value or ()) for value in values] if pa.types.is_list(column.type) else values
