@@ -257,6 +257,15 @@ LAB_ROWS_MAX = 5_000_000
 LAB_ENGINE_WAITING_MAX = 1_024  # requests the simulated engine holds unbegun on a socket; more are refused with 503 and Retry-After
 LAB_ENGINE_CONNECTIONS_MAX = 4_096  # more are reset
 
+# Verdicts. Over the first, calls of a comparison are left out on the far side of its instant, and counted.
+PHASE_CALLS_READ_MAX = 3_000  # a side
+PHASE_CALLS_BEFORE_MAX = 1_500  # of its target, from which one call is judged: the newest before it
+PHASE_PREFIXES_MAX = 100_000  # hashes whose last call is remembered while a range is read; over it the one unused for longest is forgotten
+PHASE_TENANTS_MAX = 10_000
+PHASE_HEADS_MAX, PHASE_HEAD_CHARS_MAX = 500, 4_096  # beginnings of recorded prompts, from which a changed prefix is read
+PHASE_VERDICTS_KEPT_MAX = 256  # of calls that somebody looked at
+PHASE_WAITING_MAX = 8  # questions that wait for their turn; who comes after is told to come again
+
 # Traces of spans, from which hops are worked out. Every repair and refusal is counted by its reason.
 HOP_TRACE_SPANS_MAX = 250_000  # of one trace; over it the trace is refused whole, since a tree that lacks spans at random lies
 HOP_TRACE_US_MAX = 366 * 86_400 * 1_000_000
