@@ -20,7 +20,7 @@ from headway.config.model import Limits
 from headway.gateway.listener_protocol import GuardedHttp
 from headway.gateway.listener_state import ListenerCounters, ListenerState
 from headway.kernel.errors import ConfigError
-from headway.kernel.limits import LISTEN_BACKLOG
+from headway.kernel.limits import CALLER_UNSENT_BYTES_MAX, LISTEN_BACKLOG
 
 if TYPE_CHECKING:
     from uvicorn._types import ASGI3Application
@@ -48,12 +48,22 @@ def bind(host: str, port: int, *, setting: str = "[gateway] listen") -> socket.s
     sock = socket.socket(family, kind, protocol)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        _hold_little_unsent(sock)
         sock.bind(address)
     except OSError as error:
         sock.close()
         raise ConfigError(_why(error), where=where, fix=_fix(error, port, setting)) from error
     sock.setblocking(False)
     return sock
+
+
+def _hold_little_unsent(sock: socket.socket) -> None:
+    """Accepted sockets inherit it. Else a kernel takes megabytes for a caller that reads nothing (4 MB on Linux' loopback), and neither would a
+    slow reader be seen nor would an upstream be slowed down to its pace. What is sent and not yet acknowledged is not counted."""
+    option = getattr(socket, "TCP_NOTSENT_LOWAT", None)
+    if option is not None:
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.IPPROTO_TCP, option, CALLER_UNSENT_BYTES_MAX)
 
 
 def _why(error: OSError) -> str:

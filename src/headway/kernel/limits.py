@@ -49,6 +49,7 @@ OPENING_HOLD_MS = 1_000
 """The beginning of a stream, before its first token, is kept back so long while another target could still take the call; then it goes out."""
 HEADER_VALUE_CHARS_MAX = 200
 TOKEN_TIMES_MAX = 16_384
+CALLER_UNSENT_BYTES_MAX = 16 * 1024  # that the kernel holds of an answer beyond what is on its way; then we do, and then the stream waits
 BLOCKED_WRITES_MAX = 256  # of one answer, kept with their times; later ones lengthen the last
 PREFIX_HASHES_MAX = 64
 ANSWER_BYTES_MAX = 64 * 1024 * 1024

@@ -1,0 +1,48 @@
+"""A caller that does not read is seen by the gateway's own socket, soon, and is neither the provider's stall nor its slow decode."""
+
+import asyncio
+import json
+from typing import cast
+
+from gateway_served import Client, served
+
+from headway.calls.phases.split import split
+from headway.facts.model import AttemptFact
+from headway.facts.seen import seen_of
+
+BODY = json.dumps({"model": "chat", "stream": True, "messages": [{"role": "user", "content": "hello"}]}).encode()
+TOKENS = 1_500
+PAUSE_S = 0.4
+
+
+async def answered(pause_s: float) -> tuple[dict[str, float], float]:
+    """Parts of a call whose caller reads nothing for a while, and its blocked milliseconds."""
+    async with served() as made:
+        made.script(words=TOKENS)
+        async with Client(made.port) as client:
+            await client.send("POST", "/v1/chat/completions", BODY, content_type="application/json")
+            if pause_s:
+                transport = cast("asyncio.ReadTransport", client.writer.transport)
+                transport.pause_reading()
+                await asyncio.sleep(pause_s)
+                transport.resume_reading()
+            await client.answer("POST")
+        while not made.facts.calls():
+            await asyncio.sleep(0.01)
+        attempts = [row for row in made.facts.rows if isinstance(row, AttemptFact)]
+        found = split(seen_of(made.facts.call(), attempts))
+        assert sum(found.parts_ms.values()) == found.duration_ms
+        return found.parts_ms, made.facts.call().blocked_ms
+
+
+async def test_a_caller_that_reads_nothing_for_a_while_is_the_slow_reader() -> None:
+    parts, blocked_ms = await answered(PAUSE_S)
+    assert blocked_ms > 0.6 * PAUSE_S * 1_000
+    assert max(parts, key=parts.__getitem__) == "reader"
+    assert parts["stall"] < 0.1 * parts["reader"]
+
+
+async def test_a_caller_that_reads_at_once_is_none() -> None:
+    parts, _ = await answered(0.0)
+    assert parts["reader"] < 0.5 * parts["decode"]
+    assert parts["stall"] == 0.0
