@@ -29,6 +29,7 @@ COMMANDS: Final = {
     "users": Place("headway.cli.users", "Add and list people who sign in to the board."),
     "calls": Place("headway.cli.calls", "Watch calls as they happen; look at one."),
     "admission": Place("headway.cli.admission", "See who waits, who is late and who stalled whom."),
+    "probes": Place("headway.cli.probes", "See what probes find; send a round of them now."),
     "budgets": Place("headway.cli.budgets", "See what is spent, lent and left."),
     "config": Place("headway.cli.config", "Show the configuration in force; load the file again."),
     "feedback": Place("headway.cli.feedback", "Say what became of an answer."),

@@ -14,7 +14,7 @@ from headway import __version__
 from headway.calls.admission.report import AdmissionReport
 from headway.control.access import Needs
 from headway.control.admission_now import AdmissionNow
-from headway.control.api import admission, calls, estate, health, key_budgets, keys, people, traces
+from headway.control.api import admission, calls, estate, health, key_budgets, keys, people, probes, traces
 from headway.control.auth import SignedIn
 from headway.control.callbook import CallList, OneCall
 from headway.control.deps import Deps
@@ -26,6 +26,7 @@ from headway.control.pages import calls as calls_page
 from headway.control.pages import home, login, settings
 from headway.control.pages.render import error_page
 from headway.control.ports import AWAY, Generation
+from headway.control.probes import ProbesView
 from headway.control.schema import document
 from headway.control.security import Gatekeeper
 from headway.control.statics import Statics
@@ -58,6 +59,9 @@ _KINDS: tuple[type[Any], ...] = (
     estate.BudgetList,
     estate.GatewayList,
     estate.PriceList,
+    ProbesView,
+    probes.RoundWanted,
+    probes.RoundsStarted,
     health.Live,
     health.Ready,
     Taken,
@@ -97,6 +101,7 @@ def build(deps: Deps) -> ControlApp:
         estate.router,
         health.router,
         traces.router,
+        probes.router,
     ):
         app.include_router(router)
     for page in (home.router, calls_page.router, call_page.router, admission_page.router, settings.router, login.router):

@@ -11,6 +11,7 @@ from headway.control.admission import AdmissionBook
 from headway.control.auth import Authenticator
 from headway.control.live import LiveFeed
 from headway.control.ports import Configuration, Facts, Gateways, Health, LedgerSubjects, Prices
+from headway.control.probes import ProbeJob
 from headway.control.traces import TraceDesk
 from headway.kernel.instants import WallMs, wall_ms
 
@@ -28,6 +29,7 @@ class Deps(msgspec.Struct, frozen=True, kw_only=True):
     live: LiveFeed
     admission: AdmissionBook
     traces: TraceDesk
+    probes: ProbeJob
     gateway_address: str = "http://127.0.0.1:8080"
     """Where calls go in, for the lines that a page tells a newcomer to run."""
     hosts: tuple[str, ...] = ()

@@ -7,6 +7,7 @@ facts   <-  ingest  <-  link                              pages, API  ->  all of
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import socket
 import ssl
@@ -35,6 +36,7 @@ from headway.control.listener import Server, address_of, bound, is_loopback
 from headway.control.live import LiveFeed
 from headway.control.otlp import SpanExport
 from headway.control.prices import compile_prices
+from headway.control.probes import ProbeJob
 from headway.control.publish import Publisher
 from headway.control.reload import Reloader
 from headway.control.span_attributes import Host, hosts
@@ -96,7 +98,16 @@ class ControlProcess:
         )
         token = Secrets().resolve(settings.control.link_token)
         self.link = LinkServer(self.desk, listeners, token=token, now=self.ledger.now)
-        self.publisher = Publisher(self.ledger.keys, self.ledger.budgets, self.link, compile_prices, now=self.ledger.now)
+        self.probes = ProbeJob(
+            self._settings_now,
+            lambda: self.publisher.prices,
+            self.table,
+            seed=int.from_bytes(os.urandom(4), "big"),
+            clock=self.ledger.now,
+        )
+        self.publisher = Publisher(
+            self.ledger.keys, self.ledger.budgets, self.link, compile_prices, now=self.ledger.now, own_key=self.probes.own_key
+        )
         self.reloader = Reloader(
             loaded.path,
             load,
@@ -107,7 +118,13 @@ class ControlProcess:
             now=self.ledger.now,
         )
         self.problems = Problems(
-            sources=(lambda: self.ledger.problem, lambda: self.publisher.problem, lambda: self.desk.problem, self._owner_problem)
+            sources=(
+                lambda: self.ledger.problem,
+                lambda: self.publisher.problem,
+                lambda: self.desk.problem,
+                self._owner_problem,
+                lambda: self.probes.problem,
+            )
         )
         self._owner = ""
         self._owner_failed = ""
@@ -160,6 +177,7 @@ class ControlProcess:
             live=self.live,
             admission=self.admission,
             traces=self.traces,
+            probes=self.probes,
             gateway_address=reach(self.settings.gateway.listen),
             hosts=(
                 *self.settings.control.hosts,
@@ -190,6 +208,7 @@ class ControlProcess:
             self.desk.run(),
             self.admission.run(),
             self.traces.run(),
+            self.probes.run(),
             self._watch_gateways(),
             self._keep_house(),
             self._make_owner_when_open(),
@@ -250,10 +269,14 @@ class ControlProcess:
         classes = (loaded.settings if loaded else self.settings).classes
         return {name: Objective(klass=name, first_token_ms=told.first_token_ms, share=told.share) for name, told in classes.items()}
 
+    def _settings_now(self) -> Settings:
+        """In force, or what this process was started with until something is."""
+        loaded = self.reloader.loaded
+        return loaded.settings if loaded else self.settings
+
     def _model_hosts(self) -> Mapping[str, Host]:
         """The providers in force, in the words of spans."""
-        loaded = self.reloader.loaded
-        return hosts(loaded.settings if loaded else self.settings)
+        return hosts(self._settings_now())
 
     def _owner_problem(self) -> str:
         return self._owner_failed

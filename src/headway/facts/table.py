@@ -12,6 +12,7 @@ from headway.facts import answers as a
 from headway.facts.admission import admission_report, stalled
 from headway.facts.engine import Engine, Reader, load_queries
 from headway.facts.model import AttemptFact, CallFact, FeedbackFact, RecordingFact, SegmentFact, SpanFact
+from headway.facts.probes import ProbeSpent, ProbeTime, probe_spent, probe_times
 from headway.kernel.figure import Figure
 from headway.kernel.instants import WallMs
 from headway.kernel.limits import FACT_GROUPS_MAX, NEIGHBOURS_SHOWN_MAX, PAGE_ROWS_MAX
@@ -74,6 +75,14 @@ class FactTable:
     ) -> tuple[a.LatencyRow, ...]:
         """p50 and p99 of a measure by ``keys`` (of ``answers.LATENCY_KEYS``) in steps of ``bucket_ms``, oldest first. ``ValueError`` for an unknown key."""
         return await self._engine.run(lambda reader: _latencies(reader, where, keys, bucket_ms, measure))
+
+    async def probe_times(self, route: str, since_wall_ms: int, until_wall_ms: int) -> tuple[ProbeTime, ...]:
+        """What probes of ``route`` (provider/model; empty is all) took, newest first: the control group of verdicts."""
+        return await self._engine.run(lambda reader: probe_times(reader, route, since_wall_ms, until_wall_ms))
+
+    async def probe_spent(self, since_wall_ms: int, until_wall_ms: int) -> tuple[ProbeSpent, ...]:
+        """What probes have cost, by route."""
+        return await self._engine.run(lambda reader: probe_spent(reader, since_wall_ms, until_wall_ms))
 
     async def count(self, table: str) -> int:
         """How many rows a fact table has."""

@@ -131,6 +131,9 @@ class GatewayMetrics:
             self._done += 1
         if fact.origin == Origin.PIECE:
             return  # a part of another call, which has its own times and tokens
+        self._record_usage(fact, feature, tenant)
+        if fact.origin == Origin.PROBE:
+            return  # our own: it would say how clients fare, and is none
         self.call_seconds.labels(feature).observe(fact.duration_ms / _MS_PER_S)
         self.queue_seconds.labels(feature).observe(fact.queue_ms / _MS_PER_S)
         if fact.queue_ms:

@@ -13,7 +13,8 @@ import pytest
 from headway.calls.admission.objectives import Objective
 from headway.calls.admission.report import AdmissionReport, Rows, report
 from headway.calls.model import FAILED
-from headway.calls.pricing import PriceRow
+from headway.calls.pricing import PriceRow, PriceTable
+from headway.config.model import Probes, Provider, Settings
 from headway.control.admission import AdmissionBook
 from headway.control.app import ControlApp, build
 from headway.control.auth import Authenticator
@@ -33,6 +34,7 @@ from headway.control.ports import (
     StoredCall,
     TenantView,
 )
+from headway.control.probes import ProbeJob
 from headway.control.traces import TraceDesk
 from headway.facts.answers import AdmissionQuery, Stalled
 from headway.facts.hop_range import HopQuery
@@ -204,6 +206,20 @@ class FixedEstate:
         return "# TYPE headway_control_watchers gauge\nheadway_control_watchers 0\n"
 
 
+class NothingSpent:
+    async def probe_spent(self, since_wall_ms: int, until_wall_ms: int) -> tuple[()]:
+        return ()
+
+
+def probe_job() -> ProbeJob:
+    """Knows one free route, off the schedule, at a gateway that nobody runs."""
+    settings = Settings(
+        providers={"own": Provider(preset="vllm", base_url="http://127.0.0.1:9", models=("small",))},
+        probes=Probes(gateway="http://127.0.0.1:9"),
+    )
+    return ProbeJob(lambda: settings, lambda: PriceTable(version="none"), NothingSpent(), seed=1, clock=lambda: NOW)
+
+
 class World:
     """One application and everything behind it, with clients for each way of signing in. The ledger is the real one, on SQLite."""
 
@@ -217,6 +233,7 @@ class World:
         self.store_away = ""
         self.traces = TraceDesk(self._store_spans, self._read_spans, lambda: NOW)
         self._writing = asyncio.create_task(self.traces.run())
+        self.probes = probe_job()
         self.deps = Deps(
             authenticator=self.authenticator,
             facts=self.facts,
@@ -228,6 +245,7 @@ class World:
             live=self.live,
             admission=self.admission,
             traces=self.traces,
+            probes=self.probes,
             hosts=("board.example",),
             clock=lambda: NOW,
         )

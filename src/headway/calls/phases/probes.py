@@ -152,11 +152,7 @@ class ProbeSchedule:
                 lane.due_ms, lane.number, lane.running, lane.refused = old.due_ms, old.number, old.running, old.refused
             self.lanes[plan.route] = lane
         self._spread()
-        for lane in self.lanes.values():
-            if (
-                not lane.due_ms or lane.due_ms > now + 2 * lane.every_ms
-            ):  # new, or the clock was set back, or the interval was shortened
-                lane.due_ms = now + int(lane.every_ms * self._drawn(lane))
+        self._place(now)
 
     def spent(self, amounts: Mapping[str, int], now: WallMs) -> None:
         """What the facts say was spent today, by cap."""
@@ -166,6 +162,7 @@ class ProbeSchedule:
 
     def due(self, now: WallMs) -> list[Held]:
         """Rounds that may go now, longest due first; each is under way from here on until ``ended``."""
+        self._place(now)
         going = sum(lane.running for lane in self.lanes.values())
         ready = sorted(
             (lane for lane in self.lanes.values() if lane.plan.on and lane.due_ms <= now and not lane.running),
@@ -201,6 +198,12 @@ class ProbeSchedule:
             if (purse := self.purses.get(name)) is not None:
                 purse.turn(now)
                 purse.settle(held, cost)
+
+    def _place(self, now: WallMs) -> None:
+        """A first turn for who is new; another for whose turn is too far off: the clock was set back, or the interval was shortened."""
+        for lane in self.lanes.values():
+            if not lane.due_ms or lane.due_ms > now + 2 * lane.every_ms:
+                lane.due_ms = now + int(lane.every_ms * self._drawn(lane))
 
     def _against(self, lane: Lane, now: WallMs) -> str:
         if lane.running:
