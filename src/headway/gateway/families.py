@@ -142,7 +142,6 @@ class GatewayMetrics:
             self.first_token.labels(feature).observe(fact.first_token_ms / _MS_PER_S)
         if fact.stream_fault:
             self.stream_faults.labels(fact.stream_fault, feature, fact.routed.partition("/")[0]).inc()
-        self._record_usage(fact, feature, tenant)
 
     def _record_usage(self, fact: CallFact, feature: str, tenant: str) -> None:
         if fact.input_tokens:
