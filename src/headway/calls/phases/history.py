@@ -83,12 +83,15 @@ def _usual(usuals: Usuals, seen: Seen, parts: Parts) -> None:
         usuals.uncached.add(at, log1p(max(uncached - parts.cold_tokens, 0.0)))
     if share is not None:
         usuals.cached_share.add(at, share)
+        usuals.cached.add(at, log1p(max(seen.cached_tokens or 0, 0)))
     if seen.output_tokens is not None:
         usuals.output.add(at, log1p(seen.output_tokens))
     usuals.queue.add(at, part[Phase.QUEUE])
-    usuals.tool.add(at, part[Phase.TOOL])
+    if part[Phase.TOOL] > 0:
+        usuals.tool.add(at, part[Phase.TOOL])
     usuals.connect.add(at, part[Phase.CONNECT])
     usuals.blocked.add(at, part[Phase.READER])
+    usuals.expected.add(at, parts.expected_ms)
     usuals.excess.add(at, parts.excess_ms / parts.expected_ms)
 
 

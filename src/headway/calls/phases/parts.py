@@ -81,7 +81,7 @@ def parts_of(seen: Seen, target: Target) -> Parts:
         "output_ms": decode.output_ms,
         "pace_ms": decode.pace_ms,
         "reader_ms": _over(usuals.blocked, part[Phase.READER]),
-        "tool_ms": _over(usuals.tool, part[Phase.TOOL]),
+        "tool_ms": _tool_ms(part[Phase.TOOL], usuals, target),
     }
     excess = sum(found.values())
     expected = max(times.duration_ms - excess, 1.0)
@@ -89,11 +89,12 @@ def parts_of(seen: Seen, target: Target) -> Parts:
     usual = usuals.excess.usual
     enough = usual is not None and usual.n >= settings.baseline_calls_min
     scale = usual.scale if usual is not None and enough else _SCALE_UNKNOWN
+    common = usuals.expected.median(otherwise=expected)
     return Parts(
         split=times,
         expected_ms=expected,
         excess_ms=excess,
-        slow_above_ms=max(settings.slow_units * scale * expected, settings.slow_share * expected, settings.slow_ms),
+        slow_above_ms=max(settings.slow_units * scale * expected, settings.slow_share * min(expected, common), settings.slow_ms),
         n_baseline=lane.n if lane is not None else 0,
         took_ms=first.took_ms,
         first_expected_ms=first.expected_ms,
@@ -124,6 +125,12 @@ def share_cached(seen: Seen) -> float | None:
 
 def _over(series: Series, ms: float) -> float:
     return ms - series.median() if series.odd(ms) else 0.0
+
+
+def _tool_ms(waited_ms: float, usuals: Usuals, target: Target) -> float:
+    """Over what the tenant's tools usually take, or everybody's while it has called few; calls without a tool have no such time."""
+    enough = len(usuals.tool) >= target.settings.baseline_calls_min
+    return _over(usuals.tool if enough else target.everyone.tool, waited_ms)
 
 
 class _First:
@@ -166,12 +173,13 @@ def _ordinary(series: Series, value: float) -> float:
 
 
 def _cold(seen: Seen, usuals: Usuals, target: Target) -> float:
-    """Tokens that are usually cached and were not."""
+    """Tokens that are usually cached and were not. A long prompt has a smaller share of it cached, and as many tokens as ever: that is not cold."""
     share, usual = share_cached(seen), usuals.cached_share
     if share is None or seen.input_tokens is None or len(usual) < target.settings.baseline_calls_min:
         return 0.0
     fell = usual.median() - share
-    unusual = -usual.units(share) > target.settings.unusual_units and fell > target.settings.cached_share_drop
+    fewer = (seen.cached_tokens or 0) < (1 - target.settings.cached_share_drop) * expm1(usuals.cached.median())
+    unusual = fewer and -usual.units(share) > target.settings.unusual_units and fell > target.settings.cached_share_drop
     return fell * seen.input_tokens if unusual else 0.0
 
 

@@ -61,12 +61,15 @@ class Place:
 class Usuals:
     """Of one tenant on a target, and of all tenants together. Tokens in logs; waits in milliseconds."""
 
-    __slots__ = ("blocked", "cached_share", "connect", "excess", "output", "queue", "tool", "uncached")
+    __slots__ = ("blocked", "cached", "cached_share", "connect", "excess", "expected", "output", "queue", "tool", "uncached")
 
     def __init__(self, settings: Settings) -> None:
         self.uncached, self.output = Series(settings, 0.1), Series(settings, 0.1)
         self.cached_share = Series(settings, 0.05)
+        self.cached = Series(settings, 0.1)
         self.queue, self.tool, self.connect, self.blocked = (Series(settings, 5.0) for _ in range(4))
+        self.expected = Series(settings, 5.0)
+        """Milliseconds a call: what a usual one takes."""
         self.excess = Series(settings, 0.02)
         """Excess as a share of what was expected: its spread is what "slow" is held against."""
 

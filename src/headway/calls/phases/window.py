@@ -5,26 +5,22 @@ What was expected of the calls differs because others call, or ask for ordinary 
 The frozen history of the calls before is the measure for both sides.
 """
 
-from collections import deque
 from collections.abc import Iterable, Sequence
 from copy import deepcopy
 
 import msgspec
 
 from headway.calls.phases.causes import Claim
-from headway.calls.phases.cusum import Alarm
 from headway.calls.phases.drift import Drift, drifts
 from headway.calls.phases.history import History, target_key
 from headway.calls.phases.model import Cause, Seen, Verdict
 from headway.calls.phases.parts import Parts, parts_of, uncached_of
 from headway.calls.phases.settings import Settings
-from headway.calls.phases.verdict import Judge
+from headway.calls.phases.watch import Change, Told, Watch
 
 BANDS = (256, 1_024, 4_096, 16_384)
 """Uncached tokens from which a prompt is of the next band."""
 NEVER_MS = 1e15
-PENDING_MAX = 128
-"""Calls that wait for what goes on beside them; over it the oldest is judged at once."""
 _SHARED = (Cause.ROUTE_CHANGE, Cause.NEIGHBOUR)
 """Causes that may be behind the same milliseconds; the first that holds has them."""
 
@@ -45,13 +41,6 @@ class Attributed(msgspec.Struct, frozen=True, kw_only=True):
     residual_units: float
 
 
-class Change(msgspec.Struct, frozen=True, kw_only=True):
-    """A date at which first tokens of a target rose or fell."""
-
-    target: tuple[str, str, str]
-    alarm: Alarm
-
-
 class Compared(msgspec.Struct, frozen=True, kw_only=True):
     """All that a report needs: rows of both sides, verdicts of the calls after, shares that moved, dated changes."""
 
@@ -64,65 +53,34 @@ class Compared(msgspec.Struct, frozen=True, kw_only=True):
     """Calls of targets that had fewer than ``baseline_calls_min`` calls before: nothing can be said of them."""
 
 
-def compare(calls: Iterable[Seen], since_ms: int, settings: Settings | None = None) -> Compared:
-    """``calls`` of any order, those before ``since_ms`` being the measure. Nothing that began after it becomes usual."""
+def compare(calls: Iterable[Seen], since_ms: int, settings: Settings | None = None, tenant: str = "") -> Compared:
+    """``calls`` of any order, those before ``since_ms`` being the measure. Nothing that began after it becomes usual. ``tenant``: calls of others are
+    learnt from, and not told of."""
     chosen = msgspec.structs.replace(settings or Settings(), settle_ms=NEVER_MS)
     ordered = sorted(calls, key=lambda seen: (seen.at_ms, seen.call))
     before = [seen for seen in ordered if seen.at_ms < since_ms]
     after = [seen for seen in ordered if seen.at_ms >= since_ms]
-    watch = _Watch(chosen)
-    watch.learn(before)
+    watch, told = Watch(chosen), dict[str, Told]()
+    _watched(watch, before, told)
     frozen = deepcopy(watch.history)
-    watch.changes.clear()
-    watch.learn(after)
-    watch.finish()
-    known = [seen for seen in ordered if not seen.probe and _known(frozen, seen, chosen)]
+    started = len(watch.changes)
+    _watched(watch, after, told)
+    told.update((each.verdict.call, each) for each in watch.finish())
+    own = [seen for seen in ordered if not seen.probe and tenant in ("", seen.tenant)]
+    known = [seen for seen in own if _known(frozen, seen, chosen)]
     return Compared(
         since_ms=since_ms,
-        rows=tuple(_row(seen, frozen, watch.claims.get(seen.call, ()), since_ms) for seen in known),
-        verdicts=tuple(watch.verdicts[seen.call] for seen in known if seen.at_ms >= since_ms),
-        drifts=drifts(before, after),
-        changes=tuple(watch.changes),
-        left_out=sum(not seen.probe for seen in ordered) - len(known),
+        rows=tuple(_row(seen, frozen, told[seen.call].claims, since_ms) for seen in known),
+        verdicts=tuple(told[seen.call].verdict for seen in known if seen.at_ms >= since_ms),
+        drifts=drifts([s for s in own if s.at_ms < since_ms], [s for s in own if s.at_ms >= since_ms]),
+        changes=tuple(watch.changes)[started:],
+        left_out=len(own) - len(known),
     )
 
 
-class _Watch:
-    """Learns calls in order and judges each a little later, when what went on beside it is known too."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        self.history, self._judge = History(settings), Judge(settings)
-        self.claims: dict[str, tuple[Claim, ...]] = {}
-        self.verdicts: dict[str, Verdict] = {}
-        self.changes: list[Change] = []
-        self._alarms: dict[tuple[str, str, str], Alarm] = {}
-        self._pending: deque[Seen] = deque()
-
-    def learn(self, calls: Iterable[Seen]) -> None:
-        for seen in calls:
-            self.history.learn(seen)
-            self._pending.append(seen)
-            self._note_change(seen)
-            while self._pending[0].at_ms + self.settings.together_ms < seen.at_ms or len(self._pending) > PENDING_MAX:
-                self._judge_one(self._pending.popleft())
-
-    def finish(self) -> None:
-        while self._pending:
-            self._judge_one(self._pending.popleft())
-
-    def _judge_one(self, seen: Seen) -> None:
-        self.claims[seen.call] = self._judge.claims(seen, self.history)
-        self.verdicts[seen.call] = self._judge.verdict(seen, self.history)
-
-    def _note_change(self, seen: Seen) -> None:
-        target = self.history.target(seen)
-        if target is None:
-            return
-        alarm = target.whole.first.episode
-        if alarm is not None and alarm is not self._alarms.get(target_key(seen)):
-            self._alarms[target_key(seen)] = alarm
-            self.changes.append(Change(target=target_key(seen), alarm=alarm))
+def _watched(watch: Watch, calls: Iterable[Seen], told: dict[str, Told]) -> None:
+    for seen in calls:
+        told.update((each.verdict.call, each) for each in watch.learn(seen))
 
 
 def _known(history: History, seen: Seen, settings: Settings) -> bool:
