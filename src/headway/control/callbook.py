@@ -59,7 +59,7 @@ def wanted(where: CallFilter, who: Who) -> Wanted:
 def _in_state(call: LiveCall, state: str) -> bool:
     if call.fact is None:
         return call.state == state
-    return call.fact.outcome == state or (state == "failed" and call.fact.outcome in FAILED)
+    return call.fact.outcome == state or (state == "failed" and (call.fact.outcome in FAILED or bool(call.fact.stream_fault)))
 
 
 def checked(where: CallFilter, who: Who) -> CallFilter:

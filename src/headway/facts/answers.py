@@ -23,7 +23,7 @@ class CallQuery(msgspec.Struct, frozen=True, kw_only=True):
     tenant: str = ""
     feature: str = ""
     outcome: str = ""
-    """An outcome, or ``failed``: any of ``calls.model.FAILED``."""
+    """An outcome, or ``failed``: any of ``calls.model.FAILED``, or a stream with a fault."""
     model: str = ""
     """Matches requested, routed or answered, in part, in any case."""
     origin: str = "client"

@@ -20,7 +20,7 @@ from headway.kernel.limits import FACT_GROUPS_MAX
 REFUSED = "refused"
 CLIENT = "client"
 _DAY_MS = 24 * 3600 * 1000
-_COUNTED = ("outcome", "cost_nano_usd", "input_tokens", "output_tokens", "first_token_ms")
+_COUNTED = ("outcome", "cost_nano_usd", "input_tokens", "output_tokens", "first_token_ms", "stream_fault")
 _TYPES = {
     Kind.TEXT: "string",
     Kind.INTEGER: "int64",
@@ -107,10 +107,15 @@ def _named(kept: ir.Table, by: str) -> ir.Table:
     return kept.select(*_COUNTED, "bucket", by=ibis.literal(by), name=kept[by] if by else ibis.literal(""))
 
 
+def _failed(rows: ir.Table) -> ir.BooleanValue:
+    """No answer, a part of one, or a stream that only seemed good. Rows of before streams were looked at have no fault."""
+    return rows.outcome.isin(sorted(FAILED_OUTCOMES)) | (rows.stream_fault.coalesce("") != "")
+
+
 def _sums(rows: ir.Table) -> dict[str, ir.Value]:
     return {
         "calls": rows.count(),
-        "failed": rows.outcome.isin(sorted(FAILED_OUTCOMES)).cast("int64").sum().cast("int64"),
+        "failed": _failed(rows).cast("int64").sum().cast("int64"),
         "cost_nano_usd": rows.cost_nano_usd.sum().coalesce(0).cast("int64"),
         "cost_unknown": (rows.cost_nano_usd.isnull() & (rows.outcome != REFUSED)).cast("int64").sum().cast("int64"),
         "input_tokens": rows.input_tokens.sum().coalesce(0).cast("int64"),
@@ -141,7 +146,7 @@ def matching(where: CallQuery) -> ir.Table:
     if where.origin != ANY:
         tests.append(found.origin == (where.origin or CLIENT))
     if where.outcome:
-        tests.append(found.outcome.isin(sorted(FAILED_OUTCOMES)) if where.outcome == FAILED else found.outcome == where.outcome)
+        tests.append(_failed(found) if where.outcome == FAILED else found.outcome == where.outcome)
     if where.model:
         part = where.model.lower()
         names = (found.requested, found.routed, found.answered)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from headway.calls.conversation import StopReason
+from headway.calls.model import Origin
 from headway.calls.phases.model import Seen
 from headway.calls.phases.usage_facts import remaining_share, tokens
 from headway.facts.measured import blocked_at_ms, reads_ms
@@ -71,6 +72,9 @@ def seen_of(
         engine_running=last.engine_running,
         beside_tokens=beside_tokens,
         hosted=hosted,
+        asked=last.upstream_model,
+        probe=call.origin == Origin.PROBE,
+        stalled_ms=last.stalled_ms,
     )
 
 

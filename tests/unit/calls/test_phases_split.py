@@ -116,3 +116,10 @@ def test_four_calls_of_the_same_length_look_different() -> None:
         "decode",
         "reader",
     ]
+
+
+def test_stalls_are_known_without_the_times_of_reads() -> None:
+    facts = {"duration_ms": 700.0, "first_token_ms": 100.0, "last_token_ms": 680.0}
+    assert parts(**facts, stalled_ms=480.0)["stall"] == 480.0
+    assert parts(**facts, stalled_ms=9_999.0)["stall"] == 580.0
+    assert "stall" not in parts(**facts, stalled_ms=480.0, token_ms=(100.0, 680.0))

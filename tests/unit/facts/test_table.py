@@ -238,6 +238,13 @@ async def test_overview(bench: Bench) -> None:
     assert [group.name for group in tenant_a.tenants] == ["a"]
 
 
+async def test_a_stream_that_only_seemed_good_has_failed(bench: Bench) -> None:
+    bench.store(call(1), call(2, stream_fault="loop"), call(3, outcome="timeout"))
+    found = await bench.table.calls(CallQuery(outcome="failed"))
+    assert [fact.stream_fault for fact in found.calls] == ["", "loop"]
+    assert (await bench.table.overview(T0, T0 + DAY_MS, DAY_MS, WallMs(T0))).total.failed == 2
+
+
 async def test_rank_of_a_round_sample(bench: Bench) -> None:
     bench.store(*[call(i, first_token_ms=float(i)) for i in range(1, 101)])
     overview = await bench.table.overview(T0, T0 + DAY_MS, DAY_MS, WallMs(T0))

@@ -69,6 +69,8 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     """Our writes to the caller were blocked."""
     blocked_at_ms: tuple[tuple[float, float], ...] = ()
     """When: (from, until) from arrival, in order. Empty where only the sum is known; then it is taken from the decode."""
+    stalled_ms: float | None = None
+    """What stalls cost, where the times of reads are left out; else they say it themselves."""
     tool_ms: float = 0.0
     """From the end of the call before in the run, which asked for a tool, to this one's arrival."""
     attempts: int = 1

@@ -33,7 +33,8 @@ def split(seen: Seen) -> Split:
     first = end if seen.first_token_ms is None else _between(sent, seen.first_token_ms, end)
     last = _between(first, seen.last_token_ms, end) if seen.last_token_ms is not None and seen.first_token_ms is not None else first
     waited, decoding, closing = _reader(seen, (sent, first, last, end))
-    stall = min(_quantum(gaps_of(seen).stalled_ms), last - first - decoding)
+    stalled = gaps_of(seen).stalled_ms if seen.token_ms else seen.stalled_ms or 0.0
+    stall = min(_quantum(_sane(stalled)), last - first - decoding)
     parts = {
         Phase.ATTEMPTS.value: attempts,
         Phase.QUEUE.value: sent - attempts - connect,
