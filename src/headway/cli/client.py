@@ -30,6 +30,10 @@ class Control:
         """Read one thing. Raises Trouble."""
         return msgspec.json.decode(self._ask("GET", path + _query(query)), type=kind, strict=False)
 
+    def fetch(self, path: str, **query: str | int | None) -> bytes:
+        """Read a file. Raises Trouble."""
+        return self._ask("GET", path + _query(query))
+
     def post(self, path: str, body: object, kind: type[T]) -> T:
         return msgspec.json.decode(self._ask("POST", path, body), type=kind, strict=False)
 

@@ -30,6 +30,7 @@ COMMANDS: Final = {
     "calls": Place("headway.cli.calls", "Watch calls as they happen; look at one."),
     "admission": Place("headway.cli.admission", "See who waits, who is late and who stalled whom."),
     "probes": Place("headway.cli.probes", "See what probes find; send a round of them now."),
+    "hops": Place("headway.cli.hops", "See which hop owns the median and the tail; hold hops to budgets."),
     "budgets": Place("headway.cli.budgets", "See what is spent, lent and left."),
     "config": Place("headway.cli.config", "Show the configuration in force; load the file again."),
     "feedback": Place("headway.cli.feedback", "Say what became of an answer."),

@@ -5,14 +5,13 @@ A parent that is -1, null or empty is none. Columns of other names are not read.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from headway.facts.columns import TABLES
 from headway.facts.model import SpanFact
-from headway.facts.parquet import read_aligned
 from headway.facts.span_rows import to_seen
 from headway.facts.trace_files.reading import SPAN_UNREADABLE, Reading, Unreadable
 
@@ -25,13 +24,13 @@ _OWN: Final = "start_wall_us"
 Say = Callable[[str], None]
 
 
-def read_columns(path: Path, into: Reading, say: Say) -> None:
+def read_columns(source: Path | BinaryIO, into: Reading, say: Say) -> None:
     """``Unreadable`` for a file that is no Parquet or lacks a column."""
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(source) as file:
             names = set(file.schema_arrow.names)
             if _OWN in names:
-                _own(path, into)
+                _own(file, into, say)
                 return
             chosen = _chosen(names)
             total = file.metadata.num_rows
@@ -39,7 +38,7 @@ def read_columns(path: Path, into: Reading, say: Say) -> None:
                 _take(batch, chosen, into)
                 say(f"{into.spans_in:,} of {total:,} spans read")
     except (pa.ArrowException, OSError, RecursionError) as error:
-        raise Unreadable(f"{path.name} cannot be read as Parquet: {error}") from error
+        raise Unreadable(f"it cannot be read as Parquet: {error}") from error
 
 
 def _chosen(names: set[str]) -> dict[str, str]:
@@ -84,8 +83,10 @@ def _id(value: object) -> str:
     return "" if value is None or value == -1 else str(value)
 
 
-def _own(path: Path, into: Reading) -> None:
-    into.spans += [to_seen(row) for row in rows_of(read_aligned(TABLES["span"].name, [path]))]
+def _own(file: pq.ParquetFile, into: Reading, say: Say) -> None:
+    for batch in file.iter_batches(_BATCH_ROWS):
+        into.spans += [to_seen(row) for row in rows_of(pa.Table.from_batches([batch]))]
+        say(f"{into.spans_in:,} of {file.metadata.num_rows:,} spans read")
 
 
 def rows_of(table: pa.Table) -> Iterator[SpanFact]:

@@ -1,6 +1,7 @@
 """A file of traces, whatever it is: the form is told from its first bytes, never from its name."""
 
 import gzip
+import io
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -36,25 +37,25 @@ def read_traces(path: Path, say: Say = lambda _: None, *, bytes_max: int = TRACE
     into = Reading()
     try:
         with path.open("rb") as file:
-            head = file.read(4)
+            head = file.read(len(MAGIC))
         if head == MAGIC:
             read_columns(path, into, say)
         else:
-            read_bytes(_content(path, head, bytes_max), into, say)
+            read_bytes(content(path, head, bytes_max), into, say)
     except OSError as error:
         raise Unreadable(f"{path} cannot be read: {error.strerror or error}") from error
-    except (EOFError, zlib.error) as error:
-        raise Unreadable(f"{path} is no whole gzip file: {error}") from error
     return into
 
 
 def read_bytes(data: bytes, into: Reading, say: Say = lambda _: None) -> None:
-    """The same for what was read already, Parquet aside."""
-    data = data.removeprefix(_MARK)
+    """The same for what was read already."""
+    if data.startswith(MAGIC):
+        read_columns(io.BytesIO(data), into, say)
+        return
     if not data.strip():
         raise Unreadable("there is nothing in it")
-    if data.lstrip()[:1] in _JSON:
-        _json(data, into, say)
+    if is_json(data):
+        _read_json(data, into, say)
         return
     try:
         for message in frames(data) or (data,):
@@ -64,35 +65,34 @@ def read_bytes(data: bytes, into: Reading, say: Say = lambda _: None) -> None:
         raise Unreadable(f"it is none of {FORMS} ({error})") from error
 
 
-def _content(path: Path, head: bytes, bytes_max: int) -> bytes:
-    if head[:2] == _GZIP:
-        with gzip.open(path) as packed:
-            data = packed.read(bytes_max + 1)
-    else:
-        data = path.read_bytes() if path.stat().st_size <= bytes_max else bytes(bytes_max + 1)
-    if len(data) > bytes_max:
-        raise Unreadable(f"{path} holds more than {bytes_max:,} bytes; split it by time")
-    return data
-
-
-def _json(data: bytes, into: Reading, say: Say) -> None:
-    """One document, or one a line: the first line tells which. A line that cannot be read is counted."""
-    first = data.lstrip().split(b"\n", 1)
-    if len(first) == 1 or not first[1].strip() or not _is_document(first[0]):
-        _document(data, into)
-        return
-    for number, line in enumerate(_lines(data)):
+def content(path: Path, head: bytes, bytes_max: int) -> bytes:
+    """All of a file that is no Parquet, unpacked; ``head`` are its first bytes. ``Unreadable`` when it is too large or cut off."""
+    if head[: len(_GZIP)] == _GZIP:
         try:
-            _document(line, into)
-        except Unreadable:
-            into.refused[BODY_UNREADABLE] += 1
-        if number % _LINES_AT_ONCE == 0:
-            say(f"{into.spans_in:,} spans read")
-    if not into.spans_in:
-        raise Unreadable(f"no line of it is any of {FORMS}")
+            with gzip.open(path) as packed:
+                data = packed.read(bytes_max + 1)
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise Unreadable(f"{path} is no whole gzip file: {error}") from error
+        size = len(data)
+    else:
+        size = path.stat().st_size
+        data = path.read_bytes() if size <= bytes_max else b""
+    if size > bytes_max:
+        raise Unreadable(f"{path} holds more than {bytes_max:,} bytes; split it by time")
+    return data.removeprefix(_MARK)
 
 
-def _lines(data: bytes) -> Iterator[bytes]:
+def is_json(data: bytes) -> bool:
+    """By its first byte that is no blank."""
+    return data.lstrip()[:1] in _JSON
+
+
+def documents(data: bytes) -> Iterator[bytes]:
+    """One document, or one a line: the first line tells which."""
+    first, _, rest = data.lstrip().partition(b"\n")
+    if not rest.strip() or not _is_document(first):
+        yield data
+        return
     at = 0
     while at < len(data):
         end = data.find(b"\n", at)
@@ -100,6 +100,22 @@ def _lines(data: bytes) -> Iterator[bytes]:
         if line := data[at:end].strip():
             yield line
         at = end + 1
+
+
+def _read_json(data: bytes, into: Reading, say: Say) -> None:
+    """Of many documents one that cannot be read is counted; a single one, or all of them, is an error."""
+    good, problem = 0, None
+    for number, document in enumerate(documents(data)):
+        try:
+            _document(document, into)
+            good += 1
+        except Unreadable as error:
+            into.refused[BODY_UNREADABLE] += 1
+            problem = problem or error
+        if number % _LINES_AT_ONCE == 0:
+            say(f"{into.spans_in:,} spans read")
+    if not good:
+        raise problem or Unreadable(f"it is none of {FORMS}")
 
 
 def _is_document(line: bytes) -> bool:
