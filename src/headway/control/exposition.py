@@ -2,6 +2,8 @@
 
 import re
 
+from headway.kernel.openmetrics import parted
+
 _SAMPLE = re.compile(r"^([a-zA-Z_:][a-zA-Z0-9_:]*)(\{(.*)\})?( .+)$")
 _SUFFIXES = ("_bucket", "_sum", "_count", "_created")
 
@@ -11,13 +13,14 @@ def _escaped(value: str) -> str:
 
 
 def labelled(line: str, gateway: str) -> str:
-    """One sample line with the label; a line that is no sample comes back empty."""
+    """One sample line with the label, and its exemplar as it was; a line that is no sample comes back empty."""
+    line, exemplar = parted(line)
     match = _SAMPLE.match(line)
     if match is None:
         return ""
     name, _, labels, rest = match.groups()
     own = f'gateway="{_escaped(gateway)}"'
-    return f"{name}{{{own + (',' + labels if labels else '')}}}{rest}"
+    return f"{name}{{{own + (',' + labels if labels else '')}}}{rest}{exemplar}"
 
 
 def merged(own: str, gateways: dict[str, str]) -> str:
@@ -25,7 +28,7 @@ def merged(own: str, gateways: dict[str, str]) -> str:
     heads: dict[str, list[str]] = {}
     samples: dict[str, list[str]] = {}
     for gateway, text in sorted(gateways.items()):
-        for line in text.splitlines():
+        for line in text.split("\n"):
             if line.startswith(("# HELP ", "# TYPE ")):
                 kind, family = line.split(" ", 3)[1:3]
                 head = heads.setdefault(family, [])
@@ -38,7 +41,7 @@ def merged(own: str, gateways: dict[str, str]) -> str:
 
 
 def _family(line: str, heads: dict[str, list[str]]) -> str:
-    match = _SAMPLE.match(line)
+    match = _SAMPLE.match(parted(line)[0])
     name = match.group(1) if match else ""
     for suffix in _SUFFIXES:
         if name.endswith(suffix) and name.removesuffix(suffix) in heads:

@@ -24,6 +24,7 @@ from headway.gateway.services import Services
 from headway.gateway.state import GatewayState
 from headway.kernel.errors import BadRequest, CallError, MethodNotAllowed, NotFound, Overloaded, TooLarge
 from headway.kernel.instants import mono_ns, wall_ms
+from headway.kernel.openmetrics import page_for, wants_openmetrics
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -113,8 +114,10 @@ class GatewayApp:
     async def _metrics(self, scope: Scope, reply: EndableReply) -> None:
         if not from_this_machine((scope.get("client") or ("",))[0], dict(scope["headers"])):
             raise NotFound("metrics are served on this machine only; control serves those of every gateway")
-        await reply.start(200, [(b"content-type", b"text/plain; version=0.0.4; charset=utf-8")])
-        await reply.end(self.state.render_metrics().encode())
+        told = dict(scope["headers"]).get(b"accept", b"").decode("latin-1")
+        page, kind = page_for(told, self.state.render_metrics(exemplars=wants_openmetrics(told)))
+        await reply.start(200, [(b"content-type", kind.encode())])
+        await reply.end(page.encode())
 
     async def _refuse(self, reply: EndableReply, error: CallError, dialect: DialectName) -> None:
         self.state.refuse(error.reason)

@@ -11,7 +11,8 @@ from headway.calls.model import Origin, Outcome
 from headway.facts.model import AttemptFact, CallFact
 from headway.facts.spool import SpoolStats
 from headway.gateway.admission_metrics import AdmissionMetrics
-from headway.gateway.metrics import Registry
+from headway.gateway.metrics import Mark, Registry
+from headway.gateway.route_metrics import RouteMetrics
 from headway.kernel.money import NANO_PER_USD
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
@@ -45,9 +46,9 @@ class GatewayMetrics:
             "headway_budget_refusals_total", "Calls refused because a budget had no room.", (), ("tenant",)
         )
         self.first_token = registry.histogram(
-            "headway_first_token_seconds", "From arrival to the first token sent to the caller.", SECONDS, (), ("feature",)
+            "headway_first_token_seconds", "From arrival to the first token sent to the caller.", SECONDS, (), ("feature", "route")
         )
-        self.call_seconds = registry.histogram("headway_call_seconds", "From arrival to the end.", SECONDS, (), ("feature",))
+        self.call_seconds = registry.histogram("headway_call_seconds", "From arrival to the end.", SECONDS, (), ("feature", "route"))
         self.queue_seconds = registry.histogram("headway_queue_seconds", "Waiting for admission.", SECONDS, (), ("feature",))
         self.tokens = counter("headway_tokens_total", "Tokens as reported by upstreams.", ("kind",), ("feature", "tenant"))
         self.cost = counter("headway_cost_usd_total", "Cost of calls whose price is known.", (), ("feature", "tenant"))
@@ -63,6 +64,7 @@ class GatewayMetrics:
         self.upstream_head = registry.histogram(
             "headway_upstream_head_seconds", "From sending to the head of the upstream's answer.", SECONDS, (), ("provider",)
         )
+        self.routes = RouteMetrics(registry)
         self.admission = AdmissionMetrics(registry, SECONDS)
         self._process(registry)
         self._facts(registry)
@@ -134,12 +136,13 @@ class GatewayMetrics:
         self._record_usage(fact, feature, tenant)
         if fact.origin == Origin.PROBE:
             return  # our own: it would say how clients fare, and is none
-        self.call_seconds.labels(feature).observe(fact.duration_ms / _MS_PER_S)
+        mark = Mark(fact.call, fact.traceparent, fact.started_wall_ms + fact.duration_ms)
+        self.call_seconds.labels(feature, fact.routed).observe(fact.duration_ms / _MS_PER_S, mark)
         self.queue_seconds.labels(feature).observe(fact.queue_ms / _MS_PER_S)
         if fact.queue_ms:
             self.admission.wait.labels(fact.klass).observe(fact.queue_ms / _MS_PER_S)
         if fact.first_token_ms is not None:
-            self.first_token.labels(feature).observe(fact.first_token_ms / _MS_PER_S)
+            self.first_token.labels(feature, fact.routed).observe(fact.first_token_ms / _MS_PER_S, mark)
         if fact.stream_fault:
             self.stream_faults.labels(fact.stream_fault, feature, fact.routed.partition("/")[0]).inc()
 
@@ -163,9 +166,9 @@ class GatewayMetrics:
         if fact.head_ms is not None:
             self.upstream_head.labels(fact.provider).observe(fact.head_ms / _MS_PER_S)
 
-    def render(self) -> str:
-        """The page in the text format, for ``/metrics`` and the heartbeat."""
-        return self.registry.render()
+    def render(self, exemplars: bool = False) -> str:
+        """The page in the text format, for ``/metrics``; with ``exemplars`` for the heartbeat, whose reader makes either format of it."""
+        return self.registry.render(exemplars)
 
     def _check_nothing_vanished(self) -> None:
         queued, running = self._read_in_flight()

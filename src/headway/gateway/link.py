@@ -308,7 +308,7 @@ class ControlLink:
                     at_wall_ms=wall_ms(),
                     in_flight=len(self._services.in_flight),
                     degraded=self._state.degraded(),
-                    metrics="" if beat % BEATS_A_METRICS_PAGE else self._state.render_metrics(),
+                    metrics="" if beat % BEATS_A_METRICS_PAGE else self._state.render_metrics(exemplars=True),
                 )
             )
             self._see_admission()

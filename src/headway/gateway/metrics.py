@@ -1,4 +1,5 @@
-"""What the gateway counts, in the Prometheus text format (version 0.0.4) and without a library.
+"""What the gateway counts, in the Prometheus text format (version 0.0.4) and without a library; with exemplars for ``kernel.openmetrics`` to turn
+into OpenMetrics.
 
 A series is bound once (``family.labels("done", "chat")``) and then costs an addition. One thread, the event loop's, owns all of it: no locks.
 Values of open labels come from callers and configuration: each keeps METRIC_VALUES_PER_LABEL_MAX of them and a family keeps
@@ -8,14 +9,23 @@ Format: https://prometheus.io/docs/instrumenting/exposition_formats/
 """
 
 import math
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from headway.kernel.limits import METRIC_LABEL_CHARS_MAX, METRIC_SERIES_PER_FAMILY_MAX, METRIC_VALUES_PER_LABEL_MAX
+from headway.kernel.openmetrics import exemplar
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 OTHER = "other"
+
+
+class Mark(NamedTuple):
+    """The call that a value is of, as an exemplar names it. One is made a call and shared by all that it is counted in."""
+
+    call: str
+    traceparent: str
+    at_wall_ms: float
 
 
 class Value:
@@ -35,30 +45,51 @@ class Value:
     def set(self, value: float) -> None:
         self.value = value
 
-    def samples(self, name: str, labels: str) -> Iterator[str]:
+    def samples(self, name: str, labels: str, exemplars: bool) -> Iterator[str]:
         yield f"{name}{_braces(labels)} {_number(self.value)}"
 
 
 class Distribution:
-    """One series of a histogram. ``counts`` are by bucket, not cumulative; the last is +Inf."""
+    """One series of a histogram. ``counts`` are by bucket, not cumulative; the last is +Inf. Of each bucket the last value that had a mark is kept."""
 
-    __slots__ = ("bounds", "counts", "total")
+    __slots__ = ("bounds", "counts", "marks", "total")
 
     def __init__(self, bounds: Sequence[float]) -> None:
         self.bounds = bounds
         self.counts = [0] * (len(bounds) + 1)
+        self.marks: list[tuple[float, Mark] | None] = [None] * (len(bounds) + 1)
         self.total = 0.0
 
-    def observe(self, value: float) -> None:
-        self.counts[bisect_left(self.bounds, value)] += 1
+    def observe(self, value: float, mark: Mark | None = None) -> None:
+        at = bisect_left(self.bounds, value)
+        self.counts[at] += 1
         self.total += value
+        if mark is not None:
+            self.marks[at] = (value, mark)
 
-    def samples(self, name: str, labels: str) -> Iterator[str]:
+    def observe_sorted(self, values: Sequence[float], mark: Mark) -> None:
+        """All of ``values``, which rise: a search a bucket instead of one a value."""
+        done = 0
+        for at, bound in enumerate(self.bounds):
+            upto = bisect_right(values, bound, done)
+            if upto > done:
+                self.counts[at] += upto - done
+                self.marks[at] = (values[upto - 1], mark)
+                done = upto
+                if done == len(values):
+                    break
+        if done < len(values):
+            self.counts[-1] += len(values) - done
+            self.marks[-1] = (values[-1], mark)
+        self.total += sum(values)
+
+    def samples(self, name: str, labels: str, exemplars: bool) -> Iterator[str]:
         running = 0
         joined = f"{labels}," if labels else ""
-        for bound, count in zip((*self.bounds, float("inf")), self.counts, strict=True):
+        for bound, count, kept in zip((*self.bounds, float("inf")), self.counts, self.marks, strict=True):
             running += count
-            yield f'{name}_bucket{{{joined}le="{_number(bound)}"}} {running}'
+            told = exemplar(kept[0], *kept[1]) if exemplars and kept is not None else ""
+            yield f'{name}_bucket{{{joined}le="{_number(bound)}"}} {running}{told}'
         yield f"{name}_sum{_braces(labels)} {_number(self.total)}"
         yield f"{name}_count{_braces(labels)} {running}"
 
@@ -108,12 +139,12 @@ class Family(Generic[Series]):
             seen.add(value)
         return value
 
-    def lines(self) -> Iterator[str]:
+    def lines(self, exemplars: bool) -> Iterator[str]:
         yield f"# HELP {self.name} {_escape_help(self.what)}"
         yield f"# TYPE {self.name} {self.kind}"
         for key, series in self._series.items():
             labels = ",".join(f'{name}="{_escape_label(value)}"' for name, value in zip(self._names, key, strict=True))
-            yield from series.samples(self.name, labels)
+            yield from series.samples(self.name, labels, exemplars)
 
 
 class Registry:
@@ -141,11 +172,11 @@ class Registry:
         """``read`` sets gauges from what it finds; it runs on each scrape, on the loop, and must be quick."""
         self._readers.append(read)
 
-    def render(self) -> str:
-        """The page. About a microsecond a line."""
+    def render(self, exemplars: bool = False) -> str:
+        """The page, about a microsecond a line. With ``exemplars`` it is for ``kernel.openmetrics``, which makes a page of one format or the other."""
         for read in self._readers:
             read()
-        return "\n".join(line for family in self._families.values() for line in family.lines()) + "\n"
+        return "\n".join(line for family in self._families.values() for line in family.lines(exemplars)) + "\n"
 
     def _add(self, family: Family[Series]) -> Family[Series]:
         assert family.name not in self._families, family.name

@@ -50,6 +50,7 @@ def record(services: Services, flow: Flow, now: MonoNs) -> None:
         tried = _attempt_fact(services, flow, each, now)
         services.metrics.record_attempt(tried)
         facts.append(tried)
+    services.metrics.routes.record(call, facts[1:], flow.track, flow.reply.blocked)
     facts += [msgspec.structs.replace(segment, gateway=services.gateway) for segment in flow.segments]
     if flow.recorded_answer is not None and flow.route is not None and flow.committed and flow.wire is not Wire.OPAQUE:
         facts.append(_recording(services, flow))

@@ -61,8 +61,8 @@ class GatewayState:
             return 503, detail | {"status": "out of grace"}
         return 200, detail
 
-    def render_metrics(self) -> str:
-        return self.metrics.render()
+    def render_metrics(self, exemplars: bool = False) -> str:
+        return self.metrics.render(exemplars)
 
     def watch(self, services: Services) -> None:
         """Bind the gauges that are read at each scrape."""

@@ -202,9 +202,9 @@ def test_a_call_is_counted_everywhere() -> None:
     page = parse(metrics.render())
     both = {"feature": "f", "tenant": "t"}
     assert value(page, "headway_calls_total", outcome="done", dialect="anthropic", **both) == 1
-    assert value(page, "headway_first_token_seconds_bucket", feature="f", le="0.05") == 1
-    assert value(page, "headway_first_token_seconds_bucket", feature="f", le="0.025") == 0
-    assert value(page, "headway_call_seconds_sum", feature="f") == 0.25
+    assert value(page, "headway_first_token_seconds_bucket", feature="f", route="", le="0.05") == 1
+    assert value(page, "headway_first_token_seconds_bucket", feature="f", route="", le="0.025") == 0
+    assert value(page, "headway_call_seconds_sum", feature="f", route="") == 0.25
     assert value(page, "headway_tokens_total", kind="input", **both) == 10
     assert value(page, "headway_tokens_total", kind="cached_input", **both) == 4
     assert value(page, "headway_cost_usd_total", **both) == 2.5
@@ -214,7 +214,7 @@ def test_a_call_is_counted_everywhere() -> None:
     page = parse(metrics.render())
     assert value(page, "headway_budget_refusals_total", tenant="t") == 1
     assert value(page, "headway_refusals_total", code="budget_exhausted", tenant="t") == 1
-    assert value(page, "headway_call_seconds_count", feature="f") == 1
+    assert value(page, "headway_call_seconds_count", feature="f", route="") == 1
 
 
 def test_nothing_vanishes() -> None:

@@ -11,6 +11,7 @@ from headway.control.exposition import merged
 from headway.control.listener import is_loopback
 from headway.control.ports import AWAY
 from headway.control.schema import answer, says
+from headway.kernel.openmetrics import page_for
 
 router = APIRouter(tags=["health"])
 
@@ -61,10 +62,11 @@ async def _may_know(request: Request, use: Deps) -> bool:
 
 
 @router.get("/metrics", response_class=PlainTextResponse)
-async def metrics(_who: ViewerEverywhere, use: Use) -> Response:
-    """Prometheus text: control's own figures, and each gateway's with a `gateway` label."""
+async def metrics(request: Request, _who: ViewerEverywhere, use: Use) -> Response:
+    """Prometheus text: control's own figures, and each gateway's with a `gateway` label. OpenMetrics with exemplars for who accepts it."""
     texts = {g.name: g.metrics for g in use.gateways.gateways() if g.connected}
-    return PlainTextResponse(merged(use.health.metrics(), texts), media_type="text/plain; version=0.0.4; charset=utf-8")
+    page, kind = page_for(request.headers.get("accept", ""), merged(use.health.metrics(), texts))
+    return Response(page, media_type=kind)
 
 
 @router.get("/api/v1/openapi.json", dependencies=[Depends(ANYBODY)], response_class=Response)
