@@ -227,6 +227,26 @@ def test_every_recorded_answer_tells_its_tokens_in_one_form(dialect: DialectName
         )
 
 
+@pytest.mark.parametrize("dialect", list(DialectName))
+def test_every_recorded_stream_tells_its_tokens_in_one_form(dialect: DialectName) -> None:
+    recordings, told = Recordings(), 0
+    for name in recordings.names(dialect):
+        found = recordings.find(dialect, name, streamed=True)
+        if found.status != 200 or not found.content_type.startswith("text/event-stream"):
+            continue
+        body = {"model": "m", "stream": True, "max_tokens": 9, "messages": [], "input": "x"}
+        codec = REGISTRY[dialect]
+        watcher = codec.watcher(codec.scan(json.dumps(body).encode()))
+        for event in found.events():
+            watcher.feed(event)
+        usage = watcher.seen.usage
+        if usage is not None and usage.input_tokens is not None:
+            told += 1
+            assert (usage.cached_tokens or 0) + (usage.cache_write_tokens or 0) <= usage.input_tokens, name
+            assert (usage.reasoning_tokens or 0) <= (usage.output_tokens or 0), name
+    assert told > 3
+
+
 async def test_what_an_engine_last_said_is_on_the_row() -> None:
     def script(_: UpstreamRequest) -> FakeExchange:
         return FakeExchange(200, HEAD, chat_stream())
@@ -239,3 +259,28 @@ async def test_what_an_engine_last_said_is_on_the_row() -> None:
     first, second = rows_all = [row for row in bench.facts.rows if isinstance(row, AttemptFact)]
     assert len(rows_all) == 2
     assert (first.engine_waiting, second.engine_waiting, second.engine_running) == (None, 2, 3)
+
+
+@pytest.mark.parametrize("dialect", list(DialectName))
+async def test_no_recorded_stream_of_a_provider_has_a_fault(dialect: DialectName) -> None:
+    recordings = Recordings()
+    config = settings()
+    config.providers["one"] = Provider(preset="vllm", base_url="http://one.test", models=("m1",), dialect=dialect)
+    for name in recordings.names(dialect):
+        found = recordings.find(dialect, name, streamed=True)
+        if found.status != 200 or not found.content_type.startswith("text/event-stream"):
+            continue
+        parts = found.events()
+        bench = Bench(lambda _, parts=parts: FakeExchange(200, HEAD, parts), config=config)  # type: ignore[misc]
+        body: dict[str, object] = {
+            "model": "chat",
+            "stream": True,
+            "max_tokens": 4_000,
+            "messages": [{"role": "user", "content": "x"}],
+        }
+        if dialect is DialectName.OPENAI_RESPONSES:
+            body = {"model": "chat", "stream": True, "input": "x"}
+        await bench.call(json.dumps(body).encode(), path=REGISTRY[dialect].path, dialect=dialect)
+        assert bench.facts.call().stream_fault == "", name
+        found_parts = split(seen_of(*rows(bench)))
+        assert sum(found_parts.parts_ms.values()) == found_parts.duration_ms == bench.facts.call().duration_ms, name

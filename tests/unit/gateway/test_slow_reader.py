@@ -4,11 +4,14 @@ import asyncio
 import json
 from typing import cast
 
+import pytest
 from gateway_served import Client, served
 
 from headway.calls.phases.split import split
 from headway.facts.model import AttemptFact
 from headway.facts.seen import seen_of
+from headway.gateway.upstream_aiohttp import AiohttpUpstream
+from headway.gateway.upstream_http1 import Http1Upstream
 
 BODY = json.dumps({"model": "chat", "stream": True, "messages": [{"role": "user", "content": "hello"}]}).encode()
 TOKENS = 1_500
@@ -46,3 +49,25 @@ async def test_a_caller_that_reads_at_once_is_none() -> None:
     parts, _ = await answered(0.0)
     assert parts["reader"] < 0.5 * parts["decode"]
     assert parts["stall"] == 0.0
+
+
+@pytest.mark.parametrize("client", [Http1Upstream, AiohttpUpstream])
+async def test_what_the_sockets_tell_of_an_attempt(client: type[Http1Upstream] | type[AiohttpUpstream]) -> None:
+    async with served() as made:
+        await made.services.upstream.close()
+        made.services.upstream = client()
+        made.script(words=20, head_delay_ms=30, times=0)
+        for _ in range(2):
+            await made.call("POST", "/v1/chat/completions", BODY, content_type="application/json")
+        while len(made.facts.calls()) < 2:
+            await asyncio.sleep(0.01)
+        fresh, pooled = [row for row in made.facts.rows if isinstance(row, AttemptFact)]
+        for row in (fresh, pooled):
+            assert row.address == f"127.0.0.1:{made.upstream_port}"
+            assert row.sent_ms is not None
+            assert row.head_ms is not None
+            assert row.head_ms - row.sent_ms >= 29.0
+        assert fresh.connect_ms is not None
+        assert fresh.sent_ms is not None
+        assert 0.0 < fresh.connect_ms <= fresh.sent_ms
+        assert pooled.connect_ms is None
