@@ -37,6 +37,7 @@ class FakeExchange:
     connected_at: MonoNs | None = None
     sent_at: MonoNs = field(default_factory=mono_ns)
     head_at: MonoNs = field(default_factory=mono_ns)
+    ended_at: MonoNs | None = None
     address: str = "192.0.2.1:443"
     closed: bool = False
 
@@ -49,6 +50,7 @@ class FakeExchange:
             yield part
         if self.cut_after is not None and self.cut_after >= len(self.parts):
             raise UpstreamError("the connection was cut", phase=UpstreamPhase.BODY)
+        self.ended_at = mono_ns()
 
     async def read(self, limit_bytes: int) -> bytes:
         return b"".join([part async for part in self.chunks()])

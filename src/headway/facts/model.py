@@ -14,7 +14,7 @@ class CallFact(msgspec.Struct, frozen=True, kw_only=True, tag="call", tag_field=
     call: str
     """Its id, which sorts by time."""
     started_wall_ms: int
-    """When the request had arrived."""
+    """When the request had arrived: the read that brought the end of its head."""
     duration_ms: float
     """From arrival to the last byte sent, or to the moment it was given up."""
     gateway: str
@@ -121,6 +121,8 @@ class CallFact(msgspec.Struct, frozen=True, kw_only=True, tag="call", tag_field=
     """loop, truncated or silent: a stream that ended as if it were good and was not. Such a call counts as failed."""
     output_tokens_max: int | None = None
     """The most that the caller allowed."""
+    received_ms: float = 0.0
+    """From arrival to the last byte of the request: its caller still sent it, so it is no time of ours."""
 
 
 class AttemptFact(msgspec.Struct, frozen=True, kw_only=True, tag="attempt", tag_field="table"):
@@ -204,6 +206,8 @@ class AttemptFact(msgspec.Struct, frozen=True, kw_only=True, tag="attempt", tag_
     """Their sum beyond one ordinary gap each."""
     answer_id: str = ""
     """The answer's own id, as the provider names it in the body."""
+    answered_ms: float | None = None
+    """From start to the read that brought the last byte of the answer; None where it did not come whole. From ``sent_ms`` until then it is the provider's."""
 
 
 class SegmentFact(msgspec.Struct, frozen=True, kw_only=True, tag="segment", tag_field="table"):

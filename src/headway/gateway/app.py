@@ -72,7 +72,7 @@ class GatewayApp:
     async def _call(
         self, scope: Scope, receive: Receive, reply: Reply, cycle: Cycle | None, path: str, dialect: DialectName, run: Run | None
     ) -> None:
-        inbound = await _read(self._inbound(scope, path), receive, self.state.body_bytes_max, cycle)
+        inbound = await _read(self._inbound(scope, path, cycle), receive, self.state.body_bytes_max, cycle)
         live = self._live()
         if cycle is not None:
             cycle.flow.resume_reading()  # paused by a large body; only by reading can one see a caller go
@@ -137,12 +137,13 @@ class GatewayApp:
             raise Overloaded(OUT_OF_GRACE, retry_after_ms=1_000, code="out_of_grace")
         return live
 
-    def _inbound(self, scope: Scope, path: str) -> Inbound:
+    def _inbound(self, scope: Scope, path: str, cycle: Cycle | None = None) -> Inbound:
         headers = dict(reversed(scope["headers"]))  # of a repeated name the first counts
         if stripped := unknown_headway_headers(headers):
             self.services.metrics.headers_stripped.inc(stripped)
         client = scope.get("client")
-        return Inbound(scope["method"], path, headers, b"", client[0] if client else "", mono_ns(), wall_ms())
+        started = mono_ns() if cycle is None else cycle.arrived_at  # reading the head and starting a task is our time too
+        return Inbound(scope["method"], path, headers, b"", client[0] if client else "", started, wall_ms())
 
 
 class Watch:
@@ -187,6 +188,7 @@ async def _read(inbound: Inbound, receive: Receive, bytes_max: int, cycle: Cycle
         )
     if cycle is not None and not cycle.more_body and not cycle.disconnected:  # it came whole: nothing to wait for
         inbound.body, cycle.body = bytes(cycle.body), bytearray()
+        inbound.whole = cycle.whole_at
         return _checked_size(inbound, bytes_max)
     message = await _part(receive)
     inbound.body = message.get("body", b"")
@@ -197,6 +199,7 @@ async def _read(inbound: Inbound, receive: Receive, bytes_max: int, cycle: Cycle
             parts.append(message.get("body", b""))
             size += len(parts[-1])
         inbound.body = b"".join(parts)
+    inbound.whole = mono_ns() if cycle is None else cycle.whole_at
     return _checked_size(inbound, bytes_max)
 
 

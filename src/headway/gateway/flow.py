@@ -33,6 +33,8 @@ class Inbound:
     peer: str
     started: MonoNs
     started_wall: WallMs
+    whole: MonoNs | None = None
+    """When the last byte of the request was read, as far as that is known."""
 
 
 class Reply(Protocol):
@@ -70,6 +72,8 @@ class Track:
     first_token: MonoNs | None = None
     last_token: MonoNs | None = None
     """The read that brought the finish reason, which takes a step of the model like a token; else the last read."""
+    answered_at: MonoNs | None = None
+    """When the last byte of the answer was read: from then on it is our time. None where it did not come whole."""
     ended: MonoNs | None = None
     status: int = 0
     outcome: Outcome = Outcome.DONE

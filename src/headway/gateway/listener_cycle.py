@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, cast
 import msgspec
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
+from headway.kernel.instants import MonoNs
+
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
@@ -55,6 +57,11 @@ class Cycle(RequestResponseCycle):
 
     task: "asyncio.Task[None] | None" = None
     """Runs the application on this request."""
+
+    arrived_at = MonoNs(0)
+    """When the read began that brought the last byte of the head."""
+    whole_at: MonoNs | None = None
+    """When the read began that brought the last byte of the request; None until then."""
 
     def begin(self) -> None:
         """For replies that write the head themselves (``replies.CycleReply``)."""

@@ -32,6 +32,7 @@ from headway.gateway.listener_framing import (
     scan_partial_head,
 )
 from headway.gateway.listener_state import ListenerState
+from headway.kernel.instants import mono_ns
 from headway.kernel.limits import BODY_RATE_GRACE_MS, LINGER_BYTES_MAX, LINGER_MS, PIPELINED_BYTES_MAX
 
 if TYPE_CHECKING:
@@ -100,6 +101,8 @@ class GuardedHttp(HttpToolsProtocol):
         self._body_since = 0.0
         self._write_paused_at = 0.0
         self._closing_at = 0.0
+        self._read_at = mono_ns()
+        """When the bytes that are looked at came; of a request that waited for the answer before it, when that was out."""
         self._message_event = asyncio.Event()
         """One for all requests of the connection, which come one after the other."""
 
@@ -151,6 +154,7 @@ class GuardedHttp(HttpToolsProtocol):
     # Bytes in
 
     def data_received(self, data: bytes) -> None:
+        self._read_at = mono_ns()
         reading = self._reading
         if reading is Reading.HEAD:
             self._head_bytes(data)
@@ -288,6 +292,7 @@ class GuardedHttp(HttpToolsProtocol):
     def _request_read(self) -> None:
         self._deadline = _NEVER
         self._reading = Reading.ANSWERING
+        self.cycle.whole_at = self._read_at
 
     def _hold_pipeline(self, data: bytes) -> None:
         """Bytes of later requests, kept up to a bound while one is answered."""
@@ -345,6 +350,7 @@ class GuardedHttp(HttpToolsProtocol):
         if framing.length == 0:
             self.cycle.more_body = False
             self.cycle.message_event.set()
+        self.cycle.arrived_at = self._read_at
         self.shared.counters.requests_total += 1
         task = self.loop.create_task(_run(self.cycle, self.app, self.tasks))
         self.cycle.task = task
@@ -367,6 +373,7 @@ class GuardedHttp(HttpToolsProtocol):
         if self._buffer:
             self._set_deadline("head", self.shared.head_deadline_s)
             self._searched = 0
+            self._read_at = mono_ns()
             self._next_from_buffer()
 
     # Turning away

@@ -215,6 +215,7 @@ def _call_fact(
         blocked_ms=blocked_ns(flow) / 1e6,
         stream_fault=track.stream_fault if track is not None else "",
         output_tokens_max=scan.max_tokens if scan is not None and flow.wire is not Wire.OPAQUE else None,
+        received_ms=ms_between(inbound.started, inbound.whole) if inbound.whole is not None else 0.0,
     )
 
 
@@ -273,6 +274,7 @@ def _attempt_fact(services: Services, flow: Flow, track: Track, now: MonoNs) -> 
         stream_fault=track.stream_fault,
         engine_waiting=track.engine.waiting if track.engine is not None else None,
         engine_running=track.engine.running if track.engine is not None else None,
+        answered_ms=ms_between(start, track.answered_at) if track.answered_at is not None else None,
     )
 
 

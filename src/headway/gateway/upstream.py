@@ -77,6 +77,11 @@ class Exchange(Protocol):
     @property
     def head_at(self) -> MonoNs: ...
 
+    @property
+    def ended_at(self) -> MonoNs | None:
+        """When the last byte of the answer was read; None as long as it did not come."""
+        ...
+
     def chunks(self) -> AsyncIterator[bytes]:
         """Reads as they come, bounded buffer. UpstreamError with phase BODY when cut or idle too long."""
         ...

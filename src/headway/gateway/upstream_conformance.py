@@ -14,6 +14,7 @@ from typing import Protocol
 from headway.config.model import Timeouts
 from headway.gateway.upstream import Exchange, Upstream, UpstreamError, UpstreamPhase, UpstreamRequest
 from headway.gateway.upstream_conformance_origin import CLOSES_AFTER_S, Origin, Peer, Script, closing_origin, origin, unreachable
+from headway.kernel.instants import mono_ns
 from headway.kernel.limits import CLIENT_GONE_CLOSE_MS, UPSTREAM_HEADERS_MAX, UPSTREAM_INTERIM_MAX
 
 CANCELLED_AT_ONCE = 16
@@ -97,6 +98,8 @@ async def reads_an_answer(make: MakeUpstream) -> None:
     assert [field for field in exchange.headers if field[0].startswith("x-")] == [("x-b", "1"), ("x-a", "2"), ("x-b", "3")]
     assert exchange.connected_at is not None
     assert exchange.connected_at <= exchange.head_at
+    assert exchange.ended_at is not None
+    assert exchange.head_at + 15_000_000 <= exchange.ended_at <= mono_ns(), "two pauses of 10 ms lie between head and end"
 
 
 async def reuses_a_clean_socket(make: MakeUpstream) -> None:

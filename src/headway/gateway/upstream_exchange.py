@@ -90,6 +90,7 @@ class AiohttpExchange:
         "address",
         "connect_by",
         "connected_at",
+        "ended_at",
         "ends_at",
         "head_at",
         "headers",
@@ -110,6 +111,7 @@ class AiohttpExchange:
         self.status = 0
         self.headers: list[tuple[str, str]] = []
         self.connected_at: MonoNs | None = None
+        self.ended_at: MonoNs | None = None
         self.sent_at = self.head_at = MonoNs(0)
         self.address = ""
         self.waiting = False
@@ -204,6 +206,7 @@ class AiohttpExchange:
 
     def finished(self) -> None:
         """The body ended as announced; aiohttp has the socket back."""
+        self.ended_at = mono_ns()
         self._watch.remove(self)
 
     async def close(self) -> None:

@@ -74,6 +74,7 @@ class Http1Exchange:
         "connect_by",
         "connected_at",
         "connection",
+        "ended_at",
         "ends_at",
         "first_byte_by",
         "head_at",
@@ -94,6 +95,7 @@ class Http1Exchange:
         self.sent_at = MonoNs(0)
         self.address = ""
         self.connected_at: MonoNs | None = None
+        self.ended_at: MonoNs | None = None
         self.connection: Connection | None = None
         """None before one is found and again once it was given back: from then on it serves another exchange."""
         self._upstream, self._request = upstream, request
@@ -131,6 +133,7 @@ class Http1Exchange:
         connection, self.connection = self.connection, None
         self._upstream.running.discard(self)
         if connection is not None:
+            self.ended_at = connection.ended_at
             connection.release()
 
     def abort(self) -> None:

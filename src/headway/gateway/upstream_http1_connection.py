@@ -67,7 +67,9 @@ class Connection(asyncio.Protocol):
     def _reset(self) -> None:
         self.status = 0
         self.headers: list[tuple[str, str]] = []
-        self.head_at = MonoNs(0)
+        self.head_at = self.read_at = MonoNs(0)
+        """``read_at``: when the bytes came that were read last."""
+        self.ended_at: MonoNs | None = None
         self.received = 0
         """Bytes read for this answer: silence is measured by it."""
         self.failure: UpstreamError | None = None
@@ -200,11 +202,12 @@ class Connection(asyncio.Protocol):
     def eof_received(self) -> bool:
         if self._until_close and self._head_done and not self.complete:
             self._flush_parts()
-            self.complete = True
+            self.complete, self.ended_at = True, mono_ns()
             self._wake()
         return False
 
     def data_received(self, data: bytes) -> None:
+        self.read_at = mono_ns()
         if self.state is State.IDLE or self.complete:
             self._dirty = True  # nobody asked: whatever this is, it reaches no caller
             self.abort()
@@ -300,7 +303,7 @@ class Connection(asyncio.Protocol):
             headers.append((lowered.decode("latin-1"), value.decode("latin-1")))
         if lengths + codings > 1:
             raise UpstreamError("the answer's head gives its length twice", phase=UpstreamPhase.BODY)
-        self.status, self.headers, self.head_at = status, headers, mono_ns()
+        self.status, self.headers, self.head_at = status, headers, self.read_at
         self._keeps_alive = self._parser.should_keep_alive()
         self._until_close = not lengths and not codings and status not in _BODILESS
         self._head_done = True
@@ -312,4 +315,4 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         if self._head_done and not self._discard:
-            self.complete = True
+            self.complete, self.ended_at = True, self.read_at
