@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from headway.config.addresses import EVERY_HOST, parse_listen
+from headway.config.deadlines import check_header, check_timeouts
 from headway.config.decode import Report
 from headway.config.locate import Path
 from headway.config.model import Admission, Provider, Settings, Tenant
@@ -46,6 +47,7 @@ def check(settings: Settings, report: Report, warn: Report) -> None:
     for name, provider in settings.providers.items():
         _provider(("providers", name), provider, report, warn)
     _features(settings, report)
+    check_timeouts(settings, warn)
     for name, tenant in settings.tenants.items():
         _tenant(("tenants", name), tenant, settings, report)
     for name in settings.classes:
@@ -199,6 +201,7 @@ def _provider(path: Path, provider: Provider, report: Report, warn: Report) -> N
     _reference((*path, "key"), provider.key, report)
     _headers(path, provider, report)
     _addresses(path, provider, report, warn)
+    check_header(path, provider, report)
     if not _REGION.fullmatch(provider.region):
         report((*path, "region"), f"{shown(provider.region)} is not a region's name", "letters, digits, dots and dashes")
     if provider.admission is not None:

@@ -215,6 +215,9 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     headers: dict[str, str] = {}
     """Fixed headers sent with each call; values may be secret references."""
     timeouts: Timeouts = Timeouts()
+    deadline_header: str = ""
+    """Header in which this provider is told how many milliseconds are left: for services of your own that give up in time, e.g.
+    x-request-timeout-ms. Headway counts them; what a caller sends never gets there. Empty tells nobody."""
     retries_max: int = 2
     """Further tries of one call at this provider, within the retry budget of all calls."""
     slots: int = 0

@@ -88,6 +88,10 @@ BUDGET_USD_MAX: Final = 9_000_000_000
 
 HEADERS_OWNED: Final = ("host", "content-length", "transfer-encoding", "connection", "content-type", "accept-encoding")
 """Upstream headers that the gateway sets itself."""
+HEADERS_OF_KEYS: Final = ("authorization", "x-api-key", "api-key", "user-agent", "accept", "traceparent", "cookie")
+"""Further ones in which no deadline can stand."""
+DEADLINE_OWN: Final = "x-headway-deadline-ms"
+"""How another Headway is told what is left."""
 
 ENV_SETTINGS: Final = MappingProxyType(
     {

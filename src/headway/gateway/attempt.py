@@ -10,6 +10,7 @@ import msgspec
 from headway.calls.conversation import Answer, DialectName
 from headway.calls.model import Arrived, AttemptStarted, Chunk, Closed, Head, Outcome, Wire
 from headway.estate.reliability.failover import Failure, Tried
+from headway.gateway.deadlines import told_deadline
 from headway.gateway.dialects.port import Dialect, Seen
 from headway.gateway.engine_hints import with_engine_hints
 from headway.gateway.flow import Flow, PassedError, Track
@@ -122,6 +123,7 @@ async def _exchange(services: Services, flow: Flow, track: Track, *, ask: bool =
     if ask:
         await _admit(services, flow, track)
     body = with_engine_hints(flow, target, body)
+    left_ms = remaining_ms(flow)
     request = UpstreamRequest(
         method="POST",
         url=endpoint.url(services.dialects[dialect].path, target.model),
@@ -130,10 +132,11 @@ async def _exchange(services: Services, flow: Flow, track: Track, *, ask: bool =
             dialect,
             stream=scan.stream,
             caller=flow.inbound.headers if flow.wire is Wire.BYTES else None,
-        ),
+        )
+        + told_deadline(endpoint.provider, left_ms),
         body=body,
         timeouts=endpoint.provider.timeouts,
-        remaining_ms=remaining_ms(flow),
+        remaining_ms=left_ms,
     )
     track.sent = True
     track.engine = services.engine_loads.get(endpoint.name) if services.engine_loads else None
@@ -147,7 +150,6 @@ async def _exchange(services: Services, flow: Flow, track: Track, *, ask: bool =
             return await _relay_stream(services, flow, track, exchange, relay)
         return await _relay_whole(services, flow, track, exchange, services.dialects[dialect])
     finally:
-        track.answered_at = exchange.ended_at
         await exchange.close()
 
 

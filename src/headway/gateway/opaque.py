@@ -12,6 +12,7 @@ import msgspec
 from headway.calls.conversation import DialectName, Usage
 from headway.calls.model import Outcome, Wire
 from headway.gateway.attempt import note_head, remaining_ms, upstream_call_error
+from headway.gateway.deadlines import told_deadline
 from headway.gateway.dialects.port import Scan
 from headway.gateway.dialects.scan import dump, raw, read_bool, read_int, read_str, replace, set_members, spans, splice
 from headway.gateway.flow import Flow, Track
@@ -118,13 +119,14 @@ def check_served(live: Live, target: Target, path: str) -> None:
 async def send(services: Services, flow: Flow, target: Target) -> None:
     """One exchange, streamed through as it comes."""
     started = mono_ns()
+    left_ms = remaining_ms(flow)
     request = UpstreamRequest(
         method=flow.inbound.method,
         url=target.endpoint.url(flow.inbound.path, target.model),
-        headers=_headers(flow, target, started),
+        headers=_headers(flow, target, started) + told_deadline(target.endpoint.provider, left_ms),
         body=_body(flow, target),
         timeouts=target.endpoint.provider.timeouts,
-        remaining_ms=remaining_ms(flow),
+        remaining_ms=left_ms,
     )
     track = Track(1, target, started, wall_ms(), admitted=started, sent=True)
     flow.tracks.append(track)
@@ -134,7 +136,6 @@ async def send(services: Services, flow: Flow, target: Target) -> None:
             note_head(services, flow, track, exchange)
             await _pass(flow, track, exchange)
         finally:
-            track.answered_at = exchange.ended_at
             await exchange.close()
     except UpstreamError as error:
         track.sent = error.sent
