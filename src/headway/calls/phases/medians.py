@@ -6,11 +6,15 @@ from math import erfc, sqrt
 import msgspec
 
 MAD_TO_SIGMA = 1.4826
-_P90_SIGMAS = 1.2816
+_P75_SIGMAS, _P90_SIGMAS = 0.6745, 1.2816
+_TAIL_MAX = 1.25
+"""The ninetieth percentile stretches the scale so far at most, which is what exponential and log-normal tails do: a tenth of wild values is not to
+become the measure of itself."""
 
 
 class Usual(msgspec.Struct, frozen=True, kw_only=True):
-    """What a quantity usually is. ``scale`` is the larger of 1.4826 MAD and (p90 - median) / 1.2816: a long upper tail is usual where it is usual."""
+    """What a quantity usually is. ``scale`` is the larger of 1.4826 MAD and (p75 - median) / 0.6745, up to a quarter more where (p90 - median) / 1.2816
+    is: a long upper tail is usual where it is usual."""
 
     n: int
     median: float
@@ -45,8 +49,9 @@ def usual_of(values: Sequence[float]) -> Usual:
         raise ValueError("nothing is usual of no values")
     ordered = sorted(values)
     centre = middle(ordered)
-    p90 = ordered[min(int(0.9 * len(ordered)), len(ordered) - 1)]
-    scale = max(mad_scale(ordered, centre), (p90 - centre) / _P90_SIGMAS)
+    p75, p90 = (ordered[min(int(share * len(ordered)), len(ordered) - 1)] for share in (0.75, 0.9))
+    scale = max(mad_scale(ordered, centre), (p75 - centre) / _P75_SIGMAS)
+    scale = max(scale, min((p90 - centre) / _P90_SIGMAS, _TAIL_MAX * scale))
     return Usual(n=len(ordered), median=centre, scale=scale, p90=p90)
 
 
