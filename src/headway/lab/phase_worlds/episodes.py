@@ -19,8 +19,10 @@ ROUTE_CALLS: Final = 13
 NEIGHBOUR_CALLS: Final = 17
 """So many calls a hosted provider lets wait each time."""
 WAIT_SIGMA: Final = 0.15
-WARM_CALLS: Final = 6
-WARM_WITHIN_MS: Final = 120_000.0
+WARM_CALLS: Final = 36
+"""Of each tenant that goes away later."""
+ROUNDS: Final = 5
+"""They go away and come back so often."""
 AWAY_MS: Final = 720_000.0
 PREFIX_TOKENS_MIN: Final = 1_024
 AGGRESSOR_TOKENS: Final = 7_000
@@ -36,7 +38,7 @@ def stretches(first: int, count: int, length: int, wanted: int) -> list[range]:
 
 
 def take_routes(
-    plan: Plan, strength: float, asked: list[Asked], targets: Sequence[int], units_ms: Mapping[int, float], usual: Usual
+    strength: float, asked: list[Asked], targets: Sequence[int], ms: Mapping[int, float], usual: Usual
 ) -> dict[int, Place]:
     """Stretches of ROUTE_CALLS go to a place each, by turns one that is further away and one that is slower at everything."""
     middle = usual.middle()
@@ -44,22 +46,24 @@ def take_routes(
     for number, n in enumerate(targets):
         route = 1 + number // ROUTE_CALLS
         far = route % 2 == 1
-        places[route] = Place(name=f"place-{route}", slower=1.0 if far else 1 + strength * middle.unit_ms / middle.duration_ms)
-        asked[n] = msgspec.structs.replace(asked[n], route=route, waits_ms=units_ms[n] * strength if far else 0.0)
+        places[route] = Place(
+            name=f"place-{route}", slower=1.0 if far else 1 + strength * middle.unit_ms(Cause.ROUTE_CHANGE) / middle.duration_ms
+        )
+        asked[n] = msgspec.structs.replace(asked[n], route=route, waits_ms=ms[n] if far else 0.0)
     return places
 
 
-def sleepers(plan: Plan, ms: float, rng: random.Random, like: Tenant) -> tuple[list[Asked], list[Tenant], float]:
-    """(calls that warm their prompts, who they are, when all have been away long enough): tenants with a prefix that costs ``ms`` to read."""
+def sleepers(plan: Plan, ms: float, rng: random.Random, like: Tenant) -> tuple[list[Asked], list[Tenant]]:
+    """(calls that warm their prompts, who they are): tenants with a prefix that costs ``ms`` to read."""
     prefix = hosted.tokens_for(plan.family, ms) if plan.hosted else own.tokens_for(plan.family, ms, 0)
-    who = [Tenant(f"sleeper-{n + 1}", max(PREFIX_TOKENS_MIN, prefix), like.tail, like.output) for n in range(TARGETS)]
-    apart_ms = WARM_CALLS * 1_000 / plan.per_s
+    who = [Tenant(f"sleeper-{n + 1}", max(PREFIX_TOKENS_MIN, prefix), like.tail, like.output) for n in range(TARGETS // ROUNDS)]
+    apart_ms = 1_000 / plan.per_s
     warm = [
-        call(plan.family.shape, each, rng, f"warm-{n:02d}-{k}", n * apart_ms + rng.random() * WARM_WITHIN_MS)
+        call(plan.family.shape, each, rng, f"warm-{n:02d}-{k}", (k * len(who) + n + rng.random()) * apart_ms)
         for n, each in enumerate(who)
         for k in range(WARM_CALLS)
     ]
-    return warm, who, len(who) * apart_ms + WARM_WITHIN_MS + AWAY_MS
+    return sorted(warm, key=lambda each: each.at_ms), who
 
 
 def burst(plan: Plan, target: Asked, ms: float, number: int) -> list[Asked]:

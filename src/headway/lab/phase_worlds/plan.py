@@ -21,12 +21,17 @@ SLOW_SHARE, SLOW_MS, SLOW_UNITS = 0.2, 100.0, 3.0
 
 
 class Habit(msgspec.Struct, frozen=True, kw_only=True):
-    """Of one tenant left alone. ``noise_ms`` is 1.4826 MAD of durations less what their tokens take; ``unit_ms``, in which strengths count, that or a
-    third of what nobody calls slow, whichever is larger."""
+    """Of one tenant left alone. ``noise_ms`` is 1.4826 MAD of durations less what their tokens take; ``varies_ms`` the same of what a cause would move
+    and is never quite the same: the answer's length, the prompt's, the tool's time."""
 
     noise_ms: float
-    unit_ms: float
+    varies_ms: Mapping[Cause, float]
     duration_ms: float
+
+    def unit_ms(self, cause: Cause) -> float:
+        """In which strengths count: the noise in what the cause moves, or a third of what nobody calls slow, whichever is larger."""
+        noise = (self.noise_ms**2 + self.varies_ms.get(cause, 0.0) ** 2) ** 0.5
+        return float(max(noise, max(SLOW_SHARE * self.duration_ms, SLOW_MS) / SLOW_UNITS))
 
 
 class Usual(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,8 +42,8 @@ class Usual(msgspec.Struct, frozen=True, kw_only=True):
     """A token of an answer."""
 
     def middle(self) -> Habit:
-        """The tenant in the middle, by its unit."""
-        ordered = sorted(self.tenants.values(), key=lambda habit: habit.unit_ms)
+        """The tenant in the middle, by its noise."""
+        ordered = sorted(self.tenants.values(), key=lambda habit: habit.noise_ms)
         return ordered[len(ordered) // 2]
 
     def of(self, tenant: str) -> Habit:
@@ -88,11 +93,21 @@ def usual_of(plan: Plan, seen: Sequence[Seen]) -> Usual:
 
 
 def _habit(calls: Sequence[Seen], token_ms: float, prompt_ms: float) -> Habit:
-    left = [c.duration_ms - _steps(c) * token_ms - ((c.input_tokens or 0) - (c.cached_tokens or 0)) * prompt_ms for c in calls]
-    middle = median(left)
-    noise = 1.4826 * median(abs(each - middle) for each in left)
-    duration = median(c.duration_ms for c in calls)
-    return Habit(noise_ms=noise, unit_ms=max(noise, max(SLOW_SHARE * duration, SLOW_MS) / SLOW_UNITS), duration_ms=duration)
+    answers = [_steps(c) * token_ms for c in calls]
+    prompts = [((c.input_tokens or 0) - (c.cached_tokens or 0)) * prompt_ms for c in calls]
+    left = [c.duration_ms - answer - prompt for c, answer, prompt in zip(calls, answers, prompts, strict=True)]
+    varies = {
+        Cause.LONGER_OUTPUT: _spread(answers),
+        Cause.LONG_PROMPT: _spread(prompts),
+        Cause.TOOL_WAIT: _spread([c.tool_ms for c in calls if c.tool_ms]),
+    }
+    return Habit(noise_ms=_spread(left), varies_ms=varies, duration_ms=median(c.duration_ms for c in calls))
+
+
+def _spread(values: Sequence[float]) -> float:
+    """1.4826 MAD; 0 of none."""
+    middle = median(values) if values else 0.0
+    return 1.4826 * median(abs(each - middle) for each in values) if values else 0.0
 
 
 def _steps(seen: Seen) -> int:

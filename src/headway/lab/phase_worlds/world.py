@@ -8,7 +8,9 @@ import msgspec
 
 from headway.calls.phases.model import Cause
 from headway.lab.phase_worlds.episodes import (
+    AWAY_MS,
     NEIGHBOUR_CALLS,
+    ROUNDS,
     ROUTE_CALLS,
     TOGETHER,
     burst,
@@ -24,11 +26,11 @@ from headway.lab.phase_worlds.own import OwnEngine
 from headway.lab.phase_worlds.places import USUAL, Place
 from headway.lab.phase_worlds.plan import CLEAN_CALLS, MAIN_CALLS, TARGETS, Plan, Usual
 from headway.lab.phase_worlds.seeing import Sight, rows
-from headway.lab.phase_worlds.traffic import call, calls, tenants
+from headway.lab.phase_worlds.traffic import Tenant, call, calls, tenants
 
 SPACED_MS: Final = 2_000.0
 """Between calls that burden the engine, beside twice what each costs: it is to be itself again."""
-QUIET_PER_S: Final = 0.1
+QUIET_PER_S: Final = 0.03
 BURDENS: Final = frozenset({Cause.NEIGHBOUR, Cause.LONG_PROMPT, Cause.COLD_CACHE})
 
 
@@ -74,16 +76,17 @@ class _Making:
             name=name,
         )
 
-    def _unit_ms(self, tenant: str) -> float:
+    def _unit_ms(self, tenant: str, cause: Cause) -> float:
         assert self._usual is not None, "strengths count in units of the world left alone"
-        return self._usual.of(tenant).unit_ms
+        return self._usual.of(tenant).unit_ms(cause)
 
     def _apart_ms(self) -> float:
         """How far apart calls must come that keep an engine of one's own from others."""
         if self._plan.hosted or not BURDENS & set(self._plan.causes):
             return 0.0
         assert self._usual is not None
-        most = max(habit.unit_ms for habit in self._usual.tenants.values()) * max(self._plan.strengths)
+        habits = self._usual.tenants.values()
+        most = max(h.unit_ms(c) * s for h in habits for c, s in zip(self._plan.causes, self._plan.strengths, strict=True))
         return SPACED_MS + 2 * most + (self._plan.family.scrape_ms if Cause.NEIGHBOUR in self._plan.causes else 0.0)
 
     def _main_calls(self) -> int:
@@ -101,42 +104,57 @@ class _Making:
         return sorted(self._rng.sample(able, min(TARGETS, len(able))))
 
     def _with_sleepers(self) -> tuple[list[Asked], list[int]]:
-        """Tenants that come back after their prompt has left the cache, one call each."""
+        """Tenants that come back, again and again, after their prompt has left the cache."""
         plan, rng = self._plan, self._rng
+        warm, who = sleepers(plan, self._cold_ms(), rng, self._like())
+        asked = [*warm, *self._calls(plan.warm_calls, warm[-1].at_ms, "early")]
+        at_ms, targets = asked[-1].at_ms, list[int]()
+        back_ms = at_ms + AWAY_MS
+        for round_ in range(ROUNDS):
+            quiet = self._calls(max(1, round((back_ms - at_ms) / 1_000 * QUIET_PER_S)), at_ms, f"quiet-{round_}", QUIET_PER_S)
+            main = self._calls(self._main_calls() // ROUNDS, back_ms, f"main-{round_}")
+            at_ms = main[-1].at_ms
+            step_ms = (at_ms - back_ms) / len(who)
+            back = [
+                call(plan.family.shape, each, rng, f"back-{round_}-{n}", back_ms + step_ms * (n + rng.random() / 2))
+                for n, each in enumerate(who)
+            ]
+            asked += [*quiet, *main, *back]
+            targets += range(len(asked) - len(back), len(asked))
+            back_ms = at_ms + AWAY_MS
+        return asked, targets
+
+    def _like(self) -> Tenant:
+        """The tenant in the middle."""
         assert self._usual is not None
         middle = self._usual.middle()
-        like = next(each for each in self._who if self._usual.of(each.name) == middle)
-        warm, who, back_ms = sleepers(plan, plan.strengths[plan.causes.index(Cause.COLD_CACHE)] * middle.unit_ms, rng, like)
-        early = self._calls(plan.warm_calls, name="early")
-        quiet_from = early[-1].at_ms
-        quiet = self._calls(max(1, round((back_ms - quiet_from) / 1_000 * QUIET_PER_S)), quiet_from, "quiet", QUIET_PER_S)
-        main = self._calls(self._main_calls(), back_ms)
-        until_ms = main[-1].at_ms
-        for number, each in enumerate(who):
-            at_ms = back_ms + (until_ms - back_ms) * (number + rng.random() * 0.5) / len(who)
-            main.append(call(plan.family.shape, each, rng, f"back-{each.name}", at_ms))
-        asked = [*warm, *early, *quiet, *main]
-        return asked, list(range(len(asked) - len(who), len(asked)))
+        return next(each for each in self._who if self._usual.of(each.name) == middle)
+
+    def _cold_ms(self) -> float:
+        assert self._usual is not None
+        return self._plan.strengths[self._plan.causes.index(Cause.COLD_CACHE)] * self._usual.middle().unit_ms(Cause.COLD_CACHE)
 
     def _touch(self, asked: list[Asked], targets: Sequence[int]) -> list[Asked]:
         """Do all causes to the targets; the calls that others make on their behalf."""
         plan = self._plan
-        units = {n: self._unit_ms(asked[n].tenant) for n in targets}
         extras: list[Asked] = []
+        done: list[dict[int, float]] = []
         for cause, strength in zip(plan.causes, plan.strengths, strict=True):
+            ms = {n: strength * self._unit_ms(asked[n].tenant, cause) for n in targets}
+            done.append(ms)
             if cause in TOGETHER:
-                extras += self._together(cause, strength, asked, targets, units)
+                extras += self._together(cause, strength, asked, targets, ms)
             else:
                 assert self._usual is not None
                 for n in targets:
-                    asked[n] = ALONE[cause](asked[n], strength * units[n], plan, self._usual)
+                    asked[n] = ALONE[cause](asked[n], ms[n], plan, self._usual)
         for n in targets:
-            ms = tuple(strength * units[n] for strength in plan.strengths)
-            asked[n] = msgspec.structs.replace(asked[n], truth=Truth(causes=plan.causes, ms=ms, strength=max(plan.strengths)))
+            truth = Truth(causes=plan.causes, ms=tuple(ms[n] for ms in done), strength=max(plan.strengths))
+            asked[n] = msgspec.structs.replace(asked[n], truth=truth)
         return extras
 
     def _together(
-        self, cause: Cause, strength: float, asked: list[Asked], targets: Sequence[int], units: dict[int, float]
+        self, cause: Cause, strength: float, asked: list[Asked], targets: Sequence[int], ms: dict[int, float]
     ) -> list[Asked]:
         plan = self._plan
         if cause is Cause.COLD_CACHE:
@@ -144,11 +162,11 @@ class _Making:
                 asked[n] = msgspec.structs.replace(asked[n], evicted=True)
         elif cause is Cause.ROUTE_CHANGE:
             assert self._usual is not None
-            self._places |= take_routes(plan, strength, asked, targets, units, self._usual)
+            self._places |= take_routes(strength, asked, targets, ms, self._usual)
         elif plan.hosted:
-            wait_all(asked, targets, {n: strength * units[n] for n in targets}, self._rng)
+            wait_all(asked, targets, ms, self._rng)
         else:
-            return [each for number, n in enumerate(targets) for each in burst(plan, asked[n], strength * units[n], number)]
+            return [each for number, n in enumerate(targets) for each in burst(plan, asked[n], ms[n], number)]
         return []
 
 
