@@ -39,10 +39,26 @@ class Case(msgspec.Struct, frozen=True):
         return parts.pace_units > settings.pace_units and parts.pace_ms > settings.pace_share * max(parts.excess_ms, 1.0)
 
     @property
-    def left_ms(self) -> float:
-        """First-token time and pace that tokens do not explain: what a route or a neighbour may have done."""
+    def together(self) -> bool:
+        """First token and pace unusual as one."""
+        return self.parts.noise_units > self.settings.noise_units
+
+    @property
+    def first_ms(self) -> float:
+        """First-token time that tokens do not explain."""
         parts = self.parts
-        return max(parts.rest_ms + parts.crowd_ms, 0.0) + (max(parts.pace_ms, 0.0) if self.pace_up else 0.0)
+        odd = self.together or parts.residual_units > self.settings.noise_units
+        return max((parts.rest_ms if odd else 0.0) + parts.crowd_ms, 0.0)
+
+    @property
+    def slower_ms(self) -> float:
+        """Decode time that the number of tokens does not explain."""
+        return max(self.parts.pace_ms, 0.0) if self.together or self.pace_up else 0.0
+
+    @property
+    def left_ms(self) -> float:
+        """Both: what a route or a neighbour may have done."""
+        return self.first_ms + self.slower_ms
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
@@ -161,8 +177,9 @@ def route_change(case: Case) -> Claim | None:
             evidence=evidence,
             refuted="probes on the new route are as fast as before",
         )
-    shift = _SHIFT_SLACK * _shift_ms(case, place)
-    explained = min(max(case.parts.rest_ms + case.parts.crowd_ms, 0.0), shift) + _route_pace_ms(case, place)
+    explained = min(case.first_ms, _SHIFT_SLACK * _shift_ms(case, place)) + min(
+        case.slower_ms, _SHIFT_SLACK * _route_pace_ms(case, place)
+    )
     explained += case.parts.cold_ms  # a cache that the new route does not have
     moved = _seen("first tokens on the new route took longer than expected, by median", _shift_ms(case, place), None, "ms")
     return _held(Cause.ROUTE_CHANGE, explained, *evidence, moved)
@@ -269,10 +286,11 @@ def _neighbour_own(case: Case) -> Claim | None:
     )
     if all(value is None for _, value, _, _ in told):
         return _lacks(Cause.NEIGHBOUR, case.left_ms, "the engine tells nothing of its queue")
+    bound = case.settings.neighbour_units if case.first_ms >= case.slower_ms else case.settings.neighbour_pace_units
     more = [
         _seen(what, float(value), series.median(), unit)
         for what, value, series, unit in told
-        if value and value > series.median() and (len(series) == 0 or series.units(value) > case.settings.neighbour_units)
+        if value and value > series.median() and (len(series) == 0 or series.units(value) > bound)
     ]
     if not more:
         return None
@@ -307,18 +325,23 @@ def _neighbour_hosted(case: Case) -> Claim | None:
 
 
 def _together(case: Case, wanted: Callable[[Recent], bool]) -> tuple[int, float, bool]:
-    """How many of the wanted calls began about when this one did, p that they were no slower than the wanted calls before, and whether they
-    were slow: by p, and by enough to be seen. Since a rise began only calls after it count as "at the same time"."""
+    """How many of the wanted calls nearest in time were slow with it, p that they were no slower than the wanted calls are when all is calm, and
+    whether they were slow: by p, and by enough to be seen. A wave may just begin or end with this call: those before it, after it and around it are
+    three tries, and p is of three."""
     settings, at = case.settings, case.seen.at_ms
-    rise = case.target.rose()
-    since = until = at - settings.together_ms
-    if rise is not None:
-        since, until = max(since, min(rise.stamp_ms, at)), min(until, rise.stamp_ms)
-    near = [_off(r) for r in case.target.recent if wanted(r) and not r.moved and since <= r.at_ms <= at + settings.together_ms]
-    before = [_off(r) for r in case.target.calm if wanted(r) and r.at_ms < until]
-    p = rank_sum_p(near, before)
-    enough = len(near) >= settings.others_min and p < settings.others_p_max
-    return len(near), p, enough and median(near) - median(before) > settings.others_units
+    calm = [_off(r) for r in case.target.calm if wanted(r) and abs(r.at_ms - at) > settings.together_ms]
+    close = [r for r in case.target.recent if wanted(r) and not r.moved and abs(r.at_ms - at) <= settings.together_ms]
+    before = [r for r in close if r.at_ms <= at][-settings.others_near :]
+    after = [r for r in close if r.at_ms > at][: settings.others_near]
+    half = settings.others_near // 2
+    tries = [[_off(r) for r in each] for each in (before, after, before[-half:] + after[:half])]
+    usual, best = median(calm), (0, 1.0, False)
+    for near in tries:
+        if len(near) >= settings.others_min:
+            p = min(1.0, len(tries) * rank_sum_p(near, calm))
+            if p < best[1]:
+                best = (len(near), p, p < settings.others_p_max and median(near) - usual > settings.others_units)
+    return best if best[0] else (len(close), 1.0, False)
 
 
 def _off(recent: Recent) -> float:
@@ -356,17 +379,16 @@ def _probes_calm(case: Case, place: Place) -> bool:
 
 
 def _shift_ms(case: Case, place: Place) -> float:
-    """What the route's latest calls were off by, at this call's size."""
+    """What the first tokens of the route's latest calls were off by, at this call's size."""
     found = [each.residual for each in place.recent] + [case.parts.residual]
     return max(case.parts.first_expected_ms * expm1(median(found)), 0.0)
 
 
 def _route_pace_ms(case: Case, place: Place) -> float:
-    """Slower pace counts as the route's where its other calls have it too."""
-    paces = [each.pace_units for each in place.recent if each.pace_log is not None]
-    if not case.pace_up or not paces or median(paces) < 1.0:
-        return 0.0
-    return max(case.parts.pace_ms, 0.0)
+    """What its pace was off by, at this call's length."""
+    decode = case.parts.split.parts_ms[Phase.DECODE] + case.parts.split.parts_ms[Phase.STALL] - case.parts.pace_ms
+    off = [each.pace_off for each in place.recent if each.pace_off is not None]
+    return max(decode * expm1(median(off)), 0.0) if off else 0.0
 
 
 def _first_token(case: Case) -> Evidence:

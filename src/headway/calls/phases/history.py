@@ -51,6 +51,7 @@ class History:
             residual=parts.residual,
             pace_log=parts.pace_log,
             pace_units=parts.pace_units,
+            pace_off=parts.pace_off,
             moved=place is not target.whole,
         )
         target.recent.append(found)
@@ -91,8 +92,8 @@ def _usual(usuals: Usuals, seen: Seen, parts: Parts) -> None:
         usuals.tool.add(at, part[Phase.TOOL])
     usuals.connect.add(at, part[Phase.CONNECT])
     usuals.blocked.add(at, part[Phase.READER])
-    usuals.expected.add(at, parts.expected_ms)
-    usuals.excess.add(at, parts.excess_ms / parts.expected_ms)
+    usuals.expected.add(at, parts.split.duration_ms - parts.over_ms)
+    usuals.excess.add(at, parts.noise)
 
 
 def _crowd(crowd: Crowd, seen: Seen) -> None:

@@ -1,7 +1,8 @@
 """A call's excess over what was expected of it, in parts that add up: X = T - E[T].
 
 What is unusual counts against the usual median, what is ordinary against itself: a prompt of ordinary length is expected to take what its own length
-takes, one that is far longer than the tenant's others takes longer than expected, and the difference is the prompt's part.
+takes, one that is far longer than the tenant's others takes longer than expected, and the difference is the prompt's part. Likewise the noise of first
+token and pace: within its usual spread it belongs to what was expected, beyond it it is excess.
 """
 
 from math import exp, expm1, log, log1p
@@ -12,6 +13,7 @@ from headway.calls.phases.expected import Line, Point
 from headway.calls.phases.model import Phase, Seen, Split
 from headway.calls.phases.residual import Lane, residual
 from headway.calls.phases.series import Series
+from headway.calls.phases.settings import Settings
 from headway.calls.phases.split import split
 from headway.calls.phases.target import Target, Usuals
 
@@ -22,11 +24,14 @@ _SCALE_UNKNOWN = 0.1
 
 
 class Parts(msgspec.Struct, frozen=True, kw_only=True):
-    """Milliseconds over what was expected; negative is faster. They sum to ``excess_ms``."""
+    """Milliseconds over what was expected; negative is faster. They sum to ``over_ms``."""
 
     split: Split
     expected_ms: float
     excess_ms: float
+    """X: of ``over_ms`` what is unusual."""
+    over_ms: float
+    """With the ordinary noise of first token and pace."""
     slow_above_ms: float
     """More excess than this is slow."""
     n_baseline: int
@@ -45,6 +50,9 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     reader_ms: float = 0.0
     tool_ms: float = 0.0
     # --- what they rest on
+    noise: float = 0.0
+    """First token and pace together, as a share of what was expected."""
+    noise_units: float = 0.0
     took_ms: float = 0.0
     """From sending to the first token, without thinking that the stream hides."""
     first_expected_ms: float = 0.0
@@ -54,6 +62,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     pace_log: float | None = None
     """Log of milliseconds a token; None of too few tokens."""
     pace_units: float = 0.0
+    pace_off: float | None = None
     uncached: float | None = None
     cold_tokens: float = 0.0
     prompt_odd: bool = False
@@ -83,25 +92,28 @@ def parts_of(seen: Seen, target: Target) -> Parts:
         "reader_ms": _over(usuals.blocked, part[Phase.READER]),
         "tool_ms": _tool_ms(part[Phase.TOOL], usuals, target),
     }
-    excess = sum(found.values())
+    over = sum(found.values())
+    usual_ms = max(times.duration_ms - over, 1.0)
+    noise = (first.rest_ms + decode.pace_ms) / usual_ms
+    units = _units(usuals, lane, noise, first.residual, decode.pace_log)
+    excess = over - _ordinary_noise(units, first.rest_ms, decode.pace_ms, target.settings)
     expected = max(times.duration_ms - excess, 1.0)
-    settings = target.settings
-    usual = usuals.excess.usual
-    enough = usual is not None and usual.n >= settings.baseline_calls_min
-    scale = usual.scale if usual is not None and enough else _SCALE_UNKNOWN
-    common = usuals.expected.median(otherwise=expected)
     return Parts(
         split=times,
         expected_ms=expected,
         excess_ms=excess,
-        slow_above_ms=max(settings.slow_units * scale * expected, settings.slow_share * min(expected, common), settings.slow_ms),
+        over_ms=over,
+        slow_above_ms=_slow_above_ms(usuals, usual_ms, target.settings),
+        noise=noise,
+        noise_units=units[0],
         n_baseline=lane.n if lane is not None else 0,
         took_ms=first.took_ms,
         first_expected_ms=first.expected_ms,
         residual=first.residual,
-        residual_units=lane.residuals.units(first.residual) if lane is not None else 0.0,
+        residual_units=units[1],
         pace_log=decode.pace_log,
-        pace_units=lane.pace.units(decode.pace_log) if lane is not None and decode.pace_log is not None else 0.0,
+        pace_units=units[2],
+        pace_off=decode.pace_log - lane.pace.median() if lane is not None and decode.pace_log is not None else None,
         uncached=first.uncached,
         cold_tokens=first.cold_tokens,
         prompt_odd=first.prompt_odd,
@@ -109,6 +121,36 @@ def parts_of(seen: Seen, target: Target) -> Parts:
         streamed=first.streamed,
         **found,
     )
+
+
+def _units(
+    usuals: Usuals, lane: Lane | None, noise: float, residual_log: float, pace_log: float | None
+) -> tuple[float, float, float]:
+    """How unusual first token and pace are together, the first token, and the pace."""
+    if lane is None:
+        return 0.0, 0.0, 0.0
+    return (
+        usuals.excess.units(noise),
+        lane.residuals.units(residual_log),
+        lane.pace.units(pace_log) if pace_log is not None else 0.0,
+    )
+
+
+def _ordinary_noise(units: tuple[float, float, float], rest_ms: float, pace_ms: float, settings: Settings) -> float:
+    """Of first token and pace what is of their usual spread, by themselves and together."""
+    together, first, pace = (abs(each) for each in units)
+    if together > settings.noise_units:
+        return 0.0
+    return (rest_ms if first <= settings.noise_units else 0.0) + (pace_ms if pace <= settings.noise_units else 0.0)
+
+
+def _slow_above_ms(usuals: Usuals, usual_ms: float, settings: Settings) -> float:
+    """Of a call that takes longer than its like by ordinary amounts of tokens, not a larger excess is asked than of the usual one."""
+    usual = usuals.excess.usual
+    enough = usual is not None and usual.n >= settings.baseline_calls_min
+    scale = usual.scale if usual is not None and enough else _SCALE_UNKNOWN
+    common = min(usual_ms, usuals.expected.median(otherwise=usual_ms))
+    return max(settings.slow_units * scale * common, settings.slow_share * common, settings.slow_ms)
 
 
 def uncached_of(seen: Seen) -> float | None:

@@ -20,9 +20,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     lead_share_min: float = 0.15
     """Of the excess, between the first and the second cause, unless one is part of the other."""
     baseline_calls_min: int = 30
-    unusual_units: float = 3.0
+    noise_units: float = 2.5
+    """First token and pace within this of their usual spread are as expected."""
+    unusual_units: float = 2.5
     """Tokens, waits and gaps further from their median than this are no ordinary variation."""
-    pace_units: float = 3.0
+    pace_units: float = 2.5
     """Time a token further above its usual is "pace up"."""
     pace_share: float = 0.15
     left_share_max: float = 0.4
@@ -41,10 +43,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     others_units: float = 1.0
     """Others are slow when their median is so far above its usual."""
     neighbour_units: float = 0.5
-    """An engine's own load so far above its usual is a neighbour's, where the call is slow."""
+    """An engine's own load so far above its usual is a neighbour's, where the first token is late."""
+    neighbour_pace_units: float = 2.0
+    """The same where only the pace is slow: it goes with the load all day."""
+    others_near: int = 6
+    """Of others the so many nearest in time are looked at: before, after, and half of each."""
     stamp_ms: float = 120_000.0
     stamp_calls: int = 20
     """A change point lies at a change of route when it is within either."""
+    route_units: float = 0.7
+    """The median of a changed route's calls is off by so much when it is the route that is slow."""
     route_calls_min: int = 2
     """Calls on the changed route that its shift is taken from."""
     probe_units_max: float = 1.0

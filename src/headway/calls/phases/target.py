@@ -34,6 +34,8 @@ class Recent(msgspec.Struct, frozen=True):
     residual: float
     pace_log: float | None
     pace_units: float
+    pace_off: float | None
+    """Log of its time a token over the usual."""
     moved: bool
     """On a route that is new."""
 
@@ -71,7 +73,7 @@ class Usuals:
         self.expected = Series(settings, 5.0)
         """Milliseconds a call: what a usual one takes."""
         self.excess = Series(settings, 0.02)
-        """Excess as a share of what was expected: its spread is what "slow" is held against."""
+        """Noise of first token and pace together, as a share of what was expected: its spread is what "slow" is held against."""
 
 
 class Crowd:

@@ -102,7 +102,7 @@ def _row(seen: Seen, frozen: History, claims: Sequence[Claim], since_ms: int) ->
         band=-1 if uncached is None else sum(uncached >= edge for edge in BANDS),
         after=seen.at_ms >= since_ms,
         took_ms=parts.split.duration_ms,
-        expected_ms=parts.split.duration_ms - parts.excess_ms,
+        expected_ms=parts.split.duration_ms - parts.over_ms,
         by_cause=by_cause(parts, claims),
         residual_units=parts.residual_units,
     )
