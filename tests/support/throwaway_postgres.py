@@ -3,13 +3,14 @@
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import psycopg
 
 NOBODY = "nobody"
 START_S = 30
@@ -46,8 +47,9 @@ def server() -> Iterator[str]:
         [postgres, "-D", data, *options], user=user, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=_env()
     )
     try:
-        _wait_for(folder / ".s.PGSQL.5432", process)
-        yield f"postgresql://headway@/postgres?host={folder}"
+        url = f"postgresql://headway@/postgres?host={folder}"
+        _wait_for(url, process)
+        yield url
     finally:
         process.send_signal(signal.SIGINT)  # at once, whoever is connected still
         process.wait(30)
@@ -64,13 +66,13 @@ def _env() -> dict[str, str]:
     return {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C", "TZ": "UTC"}
 
 
-def _wait_for(path: Path, process: "subprocess.Popen[bytes]") -> None:
+def _wait_for(url: str, process: "subprocess.Popen[bytes]") -> None:
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline:
         assert process.poll() is None, "the throw-away Postgres did not start"
-        if path.exists():
-            with socket.socket(socket.AF_UNIX) as probe:
-                if probe.connect_ex(str(path)) == 0:
-                    return
-        time.sleep(0.05)
+        try:
+            psycopg.connect(url).close()
+            return
+        except psycopg.OperationalError:
+            time.sleep(0.05)
     raise AssertionError("the throw-away Postgres did not answer")

@@ -16,6 +16,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from headway.facts.columns import TABLES, Column
 from headway.facts.lake_place import LakePlace, S3Place
+from headway.facts.store import RECORDING
 from headway.facts.views import SQL_TYPES, quoted
 from headway.kernel.limits import FACT_FILE_BYTES_MAX, FACT_ROW_GROUP_ROWS
 
@@ -32,8 +33,11 @@ _OPTIONS: Final = {
     "data_inlining_row_limit": "0",
 }
 """Rows always go to files: recorded text must not end up in the catalog, where backups of the ledger would keep it."""
-_WAIT_MS: Final = 20
-_ATTEMPTS: Final = 20
+RECORDED_TEXT: Final = ("prompt", "answer")
+_NO_TEXT: Final = """
+CREATE OR REPLACE FUNCTION {schema}.headway_no_text() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN NEW.min_value := NULL; NEW.max_value := NULL; RETURN NEW; END $$
+"""
 
 
 class ExtensionMissing(duckdb.Error):
@@ -72,11 +76,34 @@ def prepare(database: duckdb.DuckDBPyConnection, place: LakePlace) -> None:
         if STORED not in found:
             database.execute(f"CREATE TABLE {LAKE}.{STORED} ({_STORED_COLUMNS})")
         _set_options(database)
-        catalog.execute(
-            sql.SQL(
-                "CREATE UNIQUE INDEX IF NOT EXISTS headway_segment_once ON {}.ducklake_snapshot_changes (commit_extra_info) WHERE author = {}"
-            ).format(sql.Identifier(place.schema), sql.Literal(AUTHOR))
+        _fence(catalog, place.schema)
+        _keep_text_out(catalog, place.schema)
+
+
+def _fence(catalog: "psycopg.Connection[Any]", schema: str) -> None:
+    """No two commits of ours with one segment's name."""
+    statement = "CREATE UNIQUE INDEX IF NOT EXISTS headway_segment_once ON {}.ducklake_snapshot_changes (commit_extra_info) WHERE author = {}"
+    catalog.execute(sql.SQL(statement).format(sql.Identifier(schema), sql.Literal(AUTHOR)))
+
+
+def _keep_text_out(catalog: "psycopg.Connection[Any]", schema: str) -> None:
+    """DuckLake notes the smallest and the largest value of each column, for good. Of recorded text it notes nothing: it would outlive its day."""
+    names = {"schema": sql.Identifier(schema)}
+    found = catalog.execute(
+        sql.SQL(
+            "SELECT c.table_id, c.column_id FROM {schema}.ducklake_column c JOIN {schema}.ducklake_table t USING (table_id) "
+            "WHERE t.table_name = %s AND c.column_name = ANY(%s)"
+        ).format(**names),
+        (RECORDING, list(RECORDED_TEXT)),
+    ).fetchall()
+    catalog.execute(sql.SQL(_NO_TEXT).format(**names))
+    for table in ("ducklake_file_column_stats", "ducklake_table_column_stats"):
+        which = sql.SQL(" OR ").join(
+            sql.SQL("(NEW.table_id = {} AND NEW.column_id = {})").format(sql.Literal(each), sql.Literal(column))
+            for each, column in found
         )
+        statement = "CREATE OR REPLACE TRIGGER headway_no_text BEFORE INSERT OR UPDATE ON {schema}.{table} FOR EACH ROW WHEN ({which}) EXECUTE FUNCTION {schema}.headway_no_text()"
+        catalog.execute(sql.SQL(statement).format(**names, table=sql.Identifier(table), which=which))
 
 
 def _statements(name: str, columns: tuple[Column, ...], have: set[str] | None) -> list[str]:

@@ -140,8 +140,9 @@ def _delete(database: duckdb.DuckDBPyConnection, table: str, where: str) -> int:
 
 
 def _one(database: duckdb.DuckDBPyConnection, statement: str) -> Any:
-    row = database.execute(statement).fetchone()
-    return row[0] if row is not None else None
+    """The first value. All rows are fetched: a statement that is not read to its end does not commit."""
+    rows = database.execute(statement).fetchall()
+    return rows[0][0] if rows else None
 
 
 def _scale(column: str) -> int:

@@ -136,6 +136,7 @@ class LakeStore:
             database.execute("SET autoload_known_extensions = false")
             database.execute("SET temp_directory = ''")
             self.attach(database)
+            database.execute("SET ducklake_retry_wait_ms = 50")
             self._database = database
         return self._database
 
@@ -148,7 +149,7 @@ class LakeStore:
 
 def _is_stored(database: duckdb.DuckDBPyConnection, name: tuple[str, str, int, int]) -> bool:
     gateway, run, number, wall_ms = name
-    return database.execute(_IS_STORED, [wall_ms, run, number, gateway]).fetchone() is not None
+    return bool(database.execute(_IS_STORED, [wall_ms, run, number, gateway]).fetchall())
 
 
 def _said(error: Exception) -> str:
