@@ -216,12 +216,12 @@ def _gaps_row(attempt: AttemptFact, over: float) -> dict[str, Any]:
     return {
         "attempt": attempt.attempt,
         "gaps": found.n,
-        "median_ms": found.quantile_ms(0.5),
-        "p99_ms": found.quantile_ms(0.99),
-        "longest_ms": found.longest_ms,
+        "median_ms": _rounded(found.quantile_ms(0.5)),
+        "p99_ms": _rounded(found.quantile_ms(0.99)),
+        "longest_ms": _rounded(found.longest_ms),
         "over": found.over_medians(over),
-        "stalls": [{"at_ms": stall.at_ms, "gap_ms": stall.gap_ms} for stall in found.stalls],
-        "stalled_ms": found.stalled_ms,
+        "stalls": [{"at_ms": _rounded(stall.at_ms), "gap_ms": _rounded(stall.gap_ms)} for stall in found.stalls],
+        "stalled_ms": _rounded(found.stalled_ms),
         "blocked": found.blocked,
     }
 
@@ -230,3 +230,8 @@ def _gaps_text(row: dict[str, Any]) -> tuple[str, ...]:
     times = (f"{row[name]:.1f}ms" if row[name] is not None else "-" for name in ("median_ms", "p99_ms", "longest_ms"))
     counts = (str(row["over"]), str(len(row["stalls"])), f"{row['stalled_ms']:.1f}ms", str(row["blocked"]))
     return (str(row["attempt"]), str(row["gaps"]), *times, *counts)
+
+
+def _rounded(ms: float | None) -> float | None:
+    """To a microsecond: times of reads are kept in tenths of a millisecond."""
+    return None if ms is None else round(ms, 3)
