@@ -48,7 +48,9 @@ class GatewayMetrics:
         self.first_token = registry.histogram(
             "headway_first_token_seconds", "From arrival to the first token sent to the caller.", SECONDS, (), ("feature", "route")
         )
-        self.call_seconds = registry.histogram("headway_call_seconds", "From arrival to the end.", SECONDS, (), ("feature", "route"))
+        self.call_seconds = registry.histogram(
+            "headway_call_seconds", "From arrival to the end.", SECONDS, (), ("feature", "route")
+        )
         self.queue_seconds = registry.histogram("headway_queue_seconds", "Waiting for admission.", SECONDS, (), ("feature",))
         self.tokens = counter("headway_tokens_total", "Tokens as reported by upstreams.", ("kind",), ("feature", "tenant"))
         self.cost = counter("headway_cost_usd_total", "Cost of calls whose price is known.", (), ("feature", "tenant"))
