@@ -75,6 +75,7 @@ def seen_of(
         asked=last.upstream_model,
         probe=call.origin == Origin.PROBE,
         stalled_ms=last.stalled_ms,
+        received_ms=call.received_ms,
     )
 
 

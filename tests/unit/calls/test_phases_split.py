@@ -33,6 +33,8 @@ SEEN = st.builds(
     blocked_at_ms=st.lists(MS, max_size=8).map(intervals),
     tool_ms=ANY,
     attempts_ms=ANY,
+    received_ms=ANY,
+    stalled_ms=st.none() | ANY,
 )
 
 
@@ -89,6 +91,13 @@ def test_a_blocked_write_is_the_readers_and_no_stall() -> None:
     assert found == {"provider": 100.0, "decode": 81.0, "reader": 499.0, "close": 20.0}
     only_the_sum = parts(duration_ms=700.0, first_token_ms=100.0, last_token_ms=680.0, blocked_ms=590.0)
     assert only_the_sum == {"provider": 100.0, "reader": 590.0, "close": 10.0}
+
+
+def test_a_request_that_is_still_coming_is_its_callers_time() -> None:
+    facts = {"duration_ms": 500.0, "queue_ms": 40.0, "first_token_ms": 400.0, "last_token_ms": 500.0}
+    assert parts(**facts, received_ms=250.0, sent_ms=300.0) == {"reader": 250.0, "queue": 50.0, "provider": 100.0, "decode": 100.0}
+    late = parts(**facts, received_ms=999.0, sent_ms=300.0, connect_ms=20.0)
+    assert (late["connect"], late["queue"], late["reader"]) == (20.0, 40.0, 240.0)
 
 
 def test_the_tool_lies_before_the_call() -> None:

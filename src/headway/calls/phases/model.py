@@ -22,7 +22,7 @@ class Phase(StrEnum):
     TOOL = "tool"
     """Between the call before in the same run, which asked for a tool, and this one: it lies before the call's arrival."""
     READER = "reader"
-    """Our own writes were blocked: the caller reads slowly."""
+    """The caller's doing: our writes were blocked since it reads slowly, or it still sent its request."""
     CLOSE = "close"
 
 
@@ -69,6 +69,8 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     """Our writes to the caller were blocked."""
     blocked_at_ms: tuple[tuple[float, float], ...] = ()
     """When: (from, until) from arrival, in order. Empty where only the sum is known; then it is taken from the decode."""
+    received_ms: float = 0.0
+    """From arrival to the last byte of the request."""
     stalled_ms: float | None = None
     """What stalls cost, where the times of reads are left out; else they say it themselves."""
     tool_ms: float = 0.0

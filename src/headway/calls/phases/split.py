@@ -1,9 +1,9 @@
 """Where one call's time went, in parts that add up to it exactly.
 
-    tool | attempts  queue  connect | provider | decode  stall  reader | close  reader
-         ^ arrival                  ^ sent     ^ first token           ^ last token    ^ last byte
+    tool | reader  attempts  queue  connect | provider | decode  stall  reader | close  reader
+         ^ arrival                          ^ sent     ^ first token           ^ last token    ^ last byte
 
-Only ``attempts``, ``queue`` and ``connect`` may be mixed in time: an earlier attempt queues too. What lies before the sending and is neither an
+``reader`` before the sending is the rest of the request, which the caller still sent. Only ``attempts``, ``queue`` and ``connect`` may be mixed in time: an earlier attempt queues too. What lies before the sending and is neither an
 attempt nor the connection is our own doing, and therefore queue. Without a first token, all after the sending is the provider's.
 
 PH-1, zero error. Every part but the last is rounded down to 1/1024 ms, so that all are whole multiples of it and floats add them without
@@ -30,6 +30,7 @@ def split(seen: Seen) -> Split:
     connect = min(_quantum(_sane(seen.connect_ms or 0.0)), end - attempts)
     before = attempts + connect + _quantum(_sane(seen.queue_ms))
     sent = min(max(_quantum(_sane(seen.sent_ms)), before), end)
+    received = min(_quantum(_sane(seen.received_ms)), max(sent - before, 0.0))
     first = end if seen.first_token_ms is None else _between(sent, seen.first_token_ms, end)
     last = _between(first, seen.last_token_ms, end) if seen.last_token_ms is not None and seen.first_token_ms is not None else first
     waited, decoding, closing = _reader(seen, (sent, first, last, end))
@@ -37,13 +38,13 @@ def split(seen: Seen) -> Split:
     stall = min(_quantum(_sane(stalled)), last - first - decoding)
     parts = {
         Phase.ATTEMPTS.value: attempts,
-        Phase.QUEUE.value: sent - attempts - connect,
+        Phase.QUEUE.value: sent - attempts - connect - received,
         Phase.CONNECT.value: connect,
         Phase.PROVIDER.value: first - sent - waited,
         Phase.DECODE.value: last - first - decoding - stall,
         Phase.STALL.value: stall,
         Phase.TOOL.value: tool,
-        Phase.READER.value: waited + decoding + closing,
+        Phase.READER.value: received + waited + decoding + closing,
     }
     total = tool + duration
     parts[Phase.CLOSE.value] = total - sum(parts.values())
