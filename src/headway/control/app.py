@@ -23,7 +23,7 @@ from headway.control.live import LiveCall
 from headway.control.pages import admission as admission_page
 from headway.control.pages import call as call_page
 from headway.control.pages import calls as calls_page
-from headway.control.pages import home, login, settings
+from headway.control.pages import home, login, settings, time, time_trace
 from headway.control.pages.render import error_page
 from headway.control.ports import AWAY, Generation
 from headway.control.probes import ProbesView
@@ -104,7 +104,16 @@ def build(deps: Deps) -> ControlApp:
         probes.router,
     ):
         app.include_router(router)
-    for page in (home.router, calls_page.router, call_page.router, admission_page.router, settings.router, login.router):
+    for page in (
+        home.router,
+        calls_page.router,
+        call_page.router,
+        admission_page.router,
+        time.router,
+        time_trace.router,
+        settings.router,
+        login.router,
+    ):
         app.include_router(page, include_in_schema=False)
     app.mount(STATIC_PATH, app.state.statics, name="static")
     app.add_middleware(Gatekeeper, hosts=deps.hosts)

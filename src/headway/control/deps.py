@@ -10,6 +10,7 @@ from headway.control.access import OPERATOR, OPERATOR_EVERYWHERE, OWNER_EVERYWHE
 from headway.control.admission import AdmissionBook
 from headway.control.auth import Authenticator
 from headway.control.live import LiveFeed
+from headway.control.pages.time_book import TimeBook
 from headway.control.ports import Configuration, Facts, Gateways, Health, LedgerSubjects, Prices
 from headway.control.probes import ProbeJob
 from headway.control.traces import TraceDesk
@@ -28,6 +29,7 @@ class Deps(msgspec.Struct, frozen=True, kw_only=True):
     health: Health
     live: LiveFeed
     admission: AdmissionBook
+    time: TimeBook
     traces: TraceDesk
     probes: ProbeJob
     gateway_address: str = "http://127.0.0.1:8080"

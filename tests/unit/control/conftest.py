@@ -21,6 +21,7 @@ from headway.control.auth import Authenticator
 from headway.control.deps import Deps
 from headway.control.ingest import NotStored
 from headway.control.live import LiveFeed
+from headway.control.pages.time_book import TimeBook
 from headway.control.ports import (
     Away,
     Bucket,
@@ -154,6 +155,18 @@ class MemoryEvidence:
         return self.stalls
 
 
+class AwayEngine:
+    """Facts that cannot be read, until a test lays answers of ``run`` here, one after the other."""
+
+    def __init__(self) -> None:
+        self.answers: list[Any] = []
+
+    async def run(self, ask: Any, timeout_ms: int = 0) -> Any:
+        if not self.answers:
+            raise Away("the facts are away")
+        return self.answers.pop(0)
+
+
 class FixedEstate:
     """Configuration, gateways, prices and health in one."""
 
@@ -232,8 +245,9 @@ class World:
         self.spans_asked: list[HopQuery] = []
         self.store_away = ""
         self.traces = TraceDesk(self._store_spans, self._read_spans, lambda: NOW)
-        self._writing = asyncio.create_task(self.traces.run())
         self.probes = probe_job()
+        self._writing = asyncio.create_task(self.traces.run())
+        self.engine = AwayEngine()
         self.deps = Deps(
             authenticator=self.authenticator,
             facts=self.facts,
@@ -244,6 +258,7 @@ class World:
             health=self.estate,
             live=self.live,
             admission=self.admission,
+            time=TimeBook(self.engine, lambda: NOW),  # type: ignore[arg-type] # as much of an engine as it asks
             traces=self.traces,
             probes=self.probes,
             hosts=("board.example",),

@@ -16,6 +16,7 @@ from headway.control import charts, charts_admission, words
 from headway.control.access import Who
 from headway.control.deps import deps_of
 from headway.control.errors import JSON, Refused, wants_json
+from headway.control.pages import time_charts
 from headway.control.pages.attention import amount_text
 from headway.control.ports import Bucket
 from headway.ledger.model import Role
@@ -62,6 +63,7 @@ def environment() -> Environment:
         state_words=words.state_words,
         charts=charts,
         admission_charts=charts_admission,
+        time_charts=time_charts,
         version=__version__,
         Role=Role,
     )

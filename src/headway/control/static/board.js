@@ -105,7 +105,7 @@ pause?.addEventListener("click", () => {
   pause.setAttribute("aria-pressed", "true");
 });
 
-// --- keys: g h, g c, g a, g s to pages, / to the filter, j k to rows, Enter to open ------------------------------------------------
+// --- keys: g h, g c, g l, g t, g a, g s to pages, / to the filter, j k to rows, Enter to open ------------------------------------------------
 
 let went = false;
 let row = -1;
@@ -123,8 +123,8 @@ function select(/** @type {number} */ step) {
 document.addEventListener("keydown", (event) => {
   const target = /** @type {HTMLElement} */ (event.target);
   if (event.ctrlKey || event.metaKey || event.altKey || target.closest("input, select, textarea")) return;
-  const pages = { h: "/", c: "/calls", a: "/admission", s: "/settings" };
-  if (went && event.key in pages) location.assign(pages[/** @type {"h" | "c" | "a" | "s"} */ (event.key)]);
+  const pages = { h: "/", c: "/calls", l: "/slow", t: "/time", a: "/admission", s: "/settings" };
+  if (went && event.key in pages) location.assign(pages[/** @type {keyof typeof pages} */ (event.key)]);
   went = event.key === "g";
   if (event.key === "j") select(1);
   if (event.key === "k") select(-1);
