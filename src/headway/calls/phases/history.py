@@ -49,7 +49,7 @@ class History:
             probe=seen.probe,
             units=parts.residual_units,
             residual=parts.residual,
-            pace_log=parts.pace_log,
+            pace_token_ms=parts.pace_token_ms,
             pace_units=parts.pace_units,
             pace_off=parts.pace_off,
             moved=place is not target.whole,
@@ -63,7 +63,7 @@ class History:
             each.recent.append(found)
             if parts.streamed:
                 each.first.receive(parts.residual_units, seen.at_ms)
-            if parts.pace_log is not None:
+            if parts.pace_token_ms is not None:
                 each.pace.receive(parts.pace_units, seen.at_ms)
 
     def _lane(self, seen: Seen, parts: Parts, target: Target, lane: Lane) -> None:
@@ -73,8 +73,8 @@ class History:
             lane.learn(seen.at_ms, point_of(seen, parts))
         if lane is target.lane(seen):
             lane.residuals.add(seen.at_ms, parts.residual)
-        if parts.pace_log is not None:
-            lane.pace.add(seen.at_ms, parts.pace_log)
+        if parts.pace_token_ms is not None:
+            lane.pace.add(seen.at_ms, parts.pace_token_ms)
 
 
 def _usual(usuals: Usuals, seen: Seen, parts: Parts) -> None:

@@ -5,7 +5,7 @@ takes, one that is far longer than the tenant's others takes longer than expecte
 token and pace: within its usual spread it belongs to what was expected, beyond it it is excess.
 """
 
-from math import exp, expm1, log, log1p
+from math import expm1, log, log1p
 
 import msgspec
 
@@ -59,8 +59,8 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     """The same as expected of this prompt at this load."""
     residual: float = 0.0
     residual_units: float = 0.0
-    pace_log: float | None = None
-    """Log of milliseconds a token; None of too few tokens."""
+    pace_token_ms: float | None = None
+    """Milliseconds a token; None of too few tokens."""
     pace_units: float = 0.0
     pace_off: float | None = None
     uncached: float | None = None
@@ -77,6 +77,7 @@ def parts_of(seen: Seen, target: Target) -> Parts:
     first = _First(seen, target, usuals, lane, times)
     decode = _Decode(seen, usuals, lane, times, first)
     part = times.parts_ms
+    reader, pace = _hidden(_over(usuals.blocked, part[Phase.READER]), decode.pace_ms)
     throttled = min(max(seen.throttled_ms, 0.0), part[Phase.ATTEMPTS])
     found = {
         "queue_ms": _over(usuals.queue, part[Phase.QUEUE]),
@@ -88,15 +89,15 @@ def parts_of(seen: Seen, target: Target) -> Parts:
         "crowd_ms": first.crowd_ms,
         "rest_ms": first.rest_ms,
         "output_ms": decode.output_ms,
-        "pace_ms": decode.pace_ms,
-        "reader_ms": _over(usuals.blocked, part[Phase.READER]),
+        "pace_ms": pace,
+        "reader_ms": reader,
         "tool_ms": _tool_ms(part[Phase.TOOL], usuals, target),
     }
     over = sum(found.values())
     usual_ms = max(times.duration_ms - over, 1.0)
-    noise = (first.rest_ms + decode.pace_ms) / usual_ms
-    units = _units(usuals, lane, noise, first.residual, decode.pace_log)
-    excess = over - _ordinary_noise(units, first.rest_ms, decode.pace_ms, target.settings)
+    noise = (first.rest_ms + pace) / usual_ms
+    units = _units(usuals, lane, noise, first.residual, decode.pace_token_ms)
+    excess = over - _ordinary_noise(units, first.rest_ms, pace, target.settings)
     expected = max(times.duration_ms - excess, 1.0)
     return Parts(
         split=times,
@@ -111,9 +112,9 @@ def parts_of(seen: Seen, target: Target) -> Parts:
         first_expected_ms=first.expected_ms,
         residual=first.residual,
         residual_units=units[1],
-        pace_log=decode.pace_log,
+        pace_token_ms=decode.pace_token_ms,
         pace_units=units[2],
-        pace_off=decode.pace_log - lane.pace.median() if lane is not None and decode.pace_log is not None else None,
+        pace_off=_off(decode.pace_token_ms, lane),
         uncached=first.uncached,
         cold_tokens=first.cold_tokens,
         prompt_odd=first.prompt_odd,
@@ -124,7 +125,7 @@ def parts_of(seen: Seen, target: Target) -> Parts:
 
 
 def _units(
-    usuals: Usuals, lane: Lane | None, noise: float, residual_log: float, pace_log: float | None
+    usuals: Usuals, lane: Lane | None, noise: float, residual_log: float, pace_token_ms: float | None
 ) -> tuple[float, float, float]:
     """How unusual first token and pace are together, the first token, and the pace."""
     if lane is None:
@@ -132,7 +133,7 @@ def _units(
     return (
         usuals.excess.units(noise),
         lane.residuals.units(residual_log),
-        lane.pace.units(pace_log) if pace_log is not None else 0.0,
+        lane.pace.units(pace_token_ms) if pace_token_ms is not None else 0.0,
     )
 
 
@@ -169,10 +170,24 @@ def _over(series: Series, ms: float) -> float:
     return ms - series.median() if series.odd(ms) else 0.0
 
 
+def _off(token_ms: float | None, lane: Lane | None) -> float | None:
+    """Log of the time a token over the lane's usual."""
+    if token_ms is None or lane is None or not len(lane.pace):
+        return None
+    return log(token_ms / max(lane.pace.median(), 1e-3))
+
+
+def _hidden(reader_ms: float, pace_ms: float) -> tuple[float, float]:
+    """Tokens come while our write is blocked: what the decode seems to save by it is no time that the reader cost."""
+    return (reader_ms + pace_ms, 0.0) if reader_ms > 0 > pace_ms else (reader_ms, pace_ms)
+
+
 def _tool_ms(waited_ms: float, usuals: Usuals, target: Target) -> float:
-    """Over what the tenant's tools usually take, or everybody's while it has called few; calls without a tool have no such time."""
-    enough = len(usuals.tool) >= target.settings.baseline_calls_min
-    return _over(usuals.tool if enough else target.everyone.tool, waited_ms)
+    """Over what the tenant's tools usually take, or everybody's while it has called few or its own take as long; calls without a tool have no
+    such time."""
+    own, all_ = usuals.tool, target.everyone.tool
+    apart = len(own) >= target.settings.baseline_calls_min and abs(all_.units(own.median())) > 1.0
+    return _over(own if apart else all_, waited_ms)
 
 
 class _First:
@@ -184,7 +199,7 @@ class _First:
         line = lane.line if lane is not None else Line()
         rise = target.rose()
         level = lane.level_ms(seen.at_ms, rise.stamp_ms if rise is not None else None) if lane is not None else 0.0
-        pace_ms = exp(lane.pace.median()) if lane is not None and len(lane.pace) else 0.0
+        pace_ms = lane.pace.median() if lane is not None else 0.0
         waiting, beside = float(seen.engine_waiting or 0), float(seen.beside_tokens or 0)
         self.expected_ms = max(line.at(self.uncached, waiting, beside) + level, 1.0)
         provider = times.parts_ms[Phase.PROVIDER]
@@ -205,7 +220,7 @@ class _First:
             return
         warm = self.uncached - self.cold_tokens
         self.cold_ms = line.at(self.uncached) - line.at(warm)
-        self.prompt_odd = usuals.uncached.odd(log1p(warm))
+        self.prompt_odd = usuals.uncached.odd(log1p(warm)) and usuals.uncached.over_p90(log1p(warm))
         if self.prompt_odd:
             self.prompt_ms = line.at(warm) - line.at(expm1(usuals.uncached.median()))
 
@@ -237,10 +252,10 @@ class _Decode:
 
     def __init__(self, seen: Seen, usuals: Usuals, lane: Lane | None, times: Split, first: _First) -> None:
         self.output_ms = self.pace_ms = 0.0
-        self.pace_log: float | None = None
+        self.pace_token_ms: float | None = None
         tokens = seen.output_tokens if seen.output_tokens is not None else len(seen.token_ms) or None
         self.odd = tokens is not None and usuals.output.odd(log1p(tokens))
-        usual_ms = exp(lane.pace.median()) if lane is not None and len(lane.pace) else None
+        usual_ms = lane.pace.median() if lane is not None and len(lane.pace) else None
         if tokens is None:
             return
         if self.odd and usual_ms is not None:
@@ -250,7 +265,7 @@ class _Decode:
         if not first.streamed or shown < 2:
             return
         if shown >= PACE_TOKENS_MIN and took > 0:
-            self.pace_log = log(took / (shown - 1))
+            self.pace_token_ms = took / (shown - 1)
         if usual_ms is not None:
             self.pace_ms = took - (shown - 1) * usual_ms
 

@@ -10,7 +10,7 @@ from headway.calls.phases.settings import Settings
 
 RESIDUAL_FLOOR = 0.03
 """Least spread of R: three per cent."""
-PACE_FLOOR = 0.03
+PACE_FLOOR_MS = 0.1
 _FIRST_FITS = 8
 
 
@@ -28,8 +28,8 @@ class Lane:
         self._unfitted = 0
         self.residuals = Series(settings, RESIDUAL_FLOOR)
         """R, in logs."""
-        self.pace = Series(settings, PACE_FLOOR)
-        """Log of milliseconds an output token."""
+        self.pace = Series(settings, PACE_FLOOR_MS)
+        """Milliseconds an output token."""
 
     @property
     def n(self) -> int:

@@ -48,6 +48,11 @@ class Series:
         enough = len(self.values) >= self._settings.baseline_calls_min
         return enough and self.units(value) > self._settings.unusual_units
 
+    def over_p90(self, value: float) -> bool:
+        """Above nine in ten of the ordinary ones."""
+        usual = self.usual
+        return usual is not None and value > usual.p90
+
     def add(self, at_ms: int, value: float) -> None:
         """One value, in order of time."""
         if abs(self.units(value)) > self._settings.unusual_units and len(self.values) >= self._settings.baseline_calls_min:

@@ -32,7 +32,7 @@ class Recent(msgspec.Struct, frozen=True):
     probe: bool
     units: float
     residual: float
-    pace_log: float | None
+    pace_token_ms: float | None
     pace_units: float
     pace_off: float | None
     """Log of its time a token over the usual."""
