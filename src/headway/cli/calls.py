@@ -104,7 +104,7 @@ def cells(call: Call) -> tuple[str, ...]:
         call["tenant"],
         call["requested"],
         fact.get("answered") or fact.get("routed") or "-",
-        fact.get("outcome") or call["state"],
+        fact.get("stream_fault") or fact.get("outcome") or call["state"],
         _ms(fact.get("first_token_ms")),
         _ms(fact.get("duration_ms")),
         _number(fact.get("input_tokens")),
