@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
 HAND_WRITTEN = [page for page in PAGES if "docs/reference" not in str(page)]
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-COMMAND = re.compile(r"\bheadway ((?:[a-z]+ ?){1,2})")
+COMMAND = re.compile(r"\bheadway ((?:[a-z]+(?:-[a-z]+)* ?){1,2})")
 
 spec = importlib.util.spec_from_file_location("reference", ROOT / "tools" / "reference.py")
 assert spec is not None

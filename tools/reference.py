@@ -14,6 +14,9 @@ from headway.cli.root import headway
 from headway.config.decode import tables
 from headway.config.presets import PRESETS
 from headway.config.rules import ENV_SETTINGS, RANGES
+from headway.control.span_names import ATTRIBUTES, GENAI_VERSION, RESOURCE
+from headway.control.span_names import SCHEMA_VERSION as SPANS_VERSION
+from headway.gateway.families import GatewayMetrics
 from headway.kernel import errors, limits
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -183,7 +186,38 @@ FIXES = {
 }
 """What to do about each code; a test holds that none is missing."""
 
+
+def telemetry() -> str:
+    """Names that leave as OpenTelemetry and for Prometheus."""
+    parts = [
+        "# Telemetry\n",
+        NOTE,
+        "## Spans\n\n"
+        f"Sent to `control.otlp_endpoint` by OTLP/HTTP. Names of `gen_ai.*` and `openai.*` stand as in {GENAI_VERSION}, all of them of status\n"
+        "Development; names under `headway.` are ours and carry `headway.schema.version`"
+        f" ({SPANS_VERSION}), which moves when one of them changes.\n"
+        "A call is a SERVER span; each attempt below it is a CLIENT span named `{operation} {model}`, the only one with `gen_ai.*`, so that nothing\n"
+        "counts twice. What a provider did not report is absent. Resource: " + ", ".join(f"`{name}`" for name in RESOURCE) + ".\n\n"
+        "| attribute | type | span | |\n|---|---|---|---|",
+    ]
+    parts += [f"| `{each.name}` | {each.kind} | {', '.join(each.spans)} | {each.what} |" for each in ATTRIBUTES]
+    parts.append(
+        "\n## Metrics of a gateway\n\n"
+        "At `/metrics` of each gateway (from its own machine) and of control (all gateways, with a label `gateway`, and control's own). Text format\n"
+        "0.0.4, or OpenMetrics with exemplars for who accepts `application/openmetrics-text`: of each bucket the last value with `call` and `trace_id`.\n"
+        f"A label whose values come from outside keeps {limits.METRIC_VALUES_PER_LABEL_MAX} of them and a family"
+        f" {limits.METRIC_SERIES_PER_FAMILY_MAX:,} series; the rest counts as `other`.\n\n"
+        "| name | kind | labels | |\n|---|---|---|---|"
+    )
+    parts += [
+        f"| `{family.name}` | {family.kind} | {', '.join(f'`{label}`' for label in family.label_names)} | {family.what} |"
+        for family in GatewayMetrics().registry.families()
+    ]
+    return "\n".join(parts) + "\n"
+
+
 PAGES: dict[str, Callable[[], str]] = {
+    "telemetry.md": telemetry,
     "configuration.md": configuration,
     "cli.md": cli,
     "limits.md": limits_page,

@@ -112,6 +112,10 @@ class Family(Generic[Series]):
         if not self._names:
             self._series[()] = make()
 
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        return self._names
+
     def labels(self, *values: str) -> Series:
         """The series of these label values, closed labels first. Keep it where it is used again."""
         found = self._series.get(values)
@@ -167,6 +171,9 @@ class Registry:
         """``bounds`` are upper bounds, rising, in the unit that the name ends with."""
         assert list(bounds) == sorted(set(bounds)), name
         return self._add(Family("histogram", name, what, lambda: Distribution(bounds), closed, open))
+
+    def families(self) -> Sequence[Family[Value] | Family[Distribution]]:
+        return tuple(self._families.values())
 
     def before_scrape(self, read: Callable[[], None]) -> None:
         """``read`` sets gauges from what it finds; it runs on each scrape, on the loop, and must be quick."""
