@@ -263,7 +263,8 @@ PHASE_CALLS_READ_MAX = 3_000  # a side
 PHASE_CALLS_BEFORE_MAX = 1_500  # of its target, from which one call is judged: the newest before it
 PHASE_PREFIXES_MAX = 100_000  # hashes whose last call is remembered while a range is read; over it the one unused for longest is forgotten
 PHASE_TENANTS_MAX = 10_000
-PHASE_HEADS_MAX, PHASE_HEAD_CHARS_MAX = 500, 4_096  # beginnings of recorded prompts, from which a changed prefix is read
+PHASE_HEADS_MAX = 500  # beginnings of recorded prompts, from which a changed prefix is read
+PHASE_HEAD_CHARS_MAX = 4_096  # of each
 PHASE_VERDICTS_KEPT_MAX = 256  # of calls that somebody looked at
 PHASE_WAITING_MAX = 8  # questions that wait for their turn; who comes after is told to come again
 
@@ -271,15 +272,6 @@ PHASE_WAITING_MAX = 8  # questions that wait for their turn; who comes after is 
 HOP_TRACE_SPANS_MAX = 250_000  # of one trace; over it the trace is refused whole, since a tree that lacks spans at random lies
 HOP_TRACE_US_MAX = 366 * 86_400 * 1_000_000
 """How long a trace may last, a person's wait included. A longer span is cut to it, one that lies further from its root is moved to its parent."""
-# Verdicts. Over the first, calls of a comparison are left out on the far side of its instant, and counted.
-PHASE_CALLS_READ_MAX = 3_000  # a side
-PHASE_CALLS_BEFORE_MAX = 1_500  # of its target, from which one call is judged: the newest before it
-PHASE_PREFIXES_MAX = 100_000  # hashes whose last call is remembered while a range is read; over it the one unused for longest is forgotten
-PHASE_TENANTS_MAX = 10_000
-PHASE_HEADS_MAX, PHASE_HEAD_CHARS_MAX = 500, 4_096  # beginnings of recorded prompts, from which a changed prefix is read
-PHASE_VERDICTS_KEPT_MAX = 256  # of calls that somebody looked at
-PHASE_WAITING_MAX = 8  # questions that wait for their turn; who comes after is told to come again
-
 HOP_EARLIEST_US = 946_684_800 * 1_000_000  # 2000-01-01: a root before it has a broken clock; its trace is kept by relative times
 HOP_LATEST_US = 3_786_912_000 * 1_000_000  # 2090-01-01: likewise; who knows the time passes a nearer bound
 HOP_SKEW_US_MAX = 20_000
