@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from headway.calls.hops.recognise import Value
-from headway.facts.trace_files.reading import KINDS, SPAN_UNREADABLE, Reading, Unreadable
+from headway.facts.trace_files.reading import KINDS, SPAN_UNREADABLE, Reading, Unreadable, is_hex
 
 FOLLOWS = "FOLLOWS_FROM"
 _TRACE_CHARS, _SPAN_CHARS = 32, 16
@@ -121,9 +121,7 @@ def _attributes(tags: Iterable[_Tag], into: Reading) -> dict[str, Value]:
 
 def _id(text: str, chars: int) -> str:
     """Lower case with its zeros again; a text that is not hexadecimal as it is; nothing for all zeros."""
-    if not text or len(text) > chars:
-        return text
-    try:
-        return f"{int(text, 16):0{chars}x}" if text.isalnum() and text.isascii() and int(text, 16) else ""
-    except ValueError:
-        return text
+    padded = text.lower().zfill(chars)
+    if not text or not padded.strip("0"):
+        return ""
+    return padded if is_hex(padded, chars) else text

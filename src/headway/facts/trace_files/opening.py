@@ -52,6 +52,7 @@ def read_bytes(data: bytes, into: Reading, say: Say = lambda _: None) -> None:
     if data.startswith(MAGIC):
         read_columns(io.BytesIO(data), into, say)
         return
+    data = data.removeprefix(_MARK)
     if not data.strip():
         raise Unreadable("there is nothing in it")
     if is_json(data):

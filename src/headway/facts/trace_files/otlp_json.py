@@ -31,8 +31,8 @@ class _Value(msgspec.Struct, rename="camel"):
     bool_value: bool | None = None
     int_value: int | str | None = None
     double_value: float | str | None = None
-    array_value: msgspec.Raw | None = None
-    kvlist_value: msgspec.Raw | None = None
+    array_value: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    kvlist_value: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
 class _Pair(msgspec.Struct):
@@ -161,8 +161,8 @@ def _single(value: _Value) -> Value | None:
             return None
     if value.double_value is not None:
         return value.double_value
-    nested = value.array_value or value.kvlist_value
-    return None if nested is None else msgspec.json.encode(_plain(_nested.decode(nested))).decode()
+    nested = value.array_value if value.array_value is not msgspec.UNSET else value.kvlist_value
+    return None if nested is msgspec.UNSET else msgspec.json.encode(_plain(_nested.decode(nested))).decode()
 
 
 def _plain(value: object) -> object:

@@ -15,6 +15,7 @@ KINDS: Final = ("", "internal", "server", "client", "producer", "consumer")
 ID_MALFORMED, SPAN_UNREADABLE, BODY_UNREADABLE = "id_malformed", "span_unreadable", "body_unreadable"
 ATTRIBUTE_TRUNCATED, NAME_TRUNCATED, PARENT_MALFORMED = "attribute_truncated", "name_truncated", "parent_malformed"
 ERROR: Final = "error"
+_DIGITS: Final = "0123456789abcdef"
 
 
 class Unreadable(HeadwayError):
@@ -98,10 +99,5 @@ class Reading:
 
 
 def is_hex(text: str, chars: int) -> bool:
-    """So many hexadecimal digits that are not all zero."""
-    if len(text) != chars or not text.isascii() or not text.isalnum():
-        return False
-    try:
-        return int(text, 16) != 0
-    except ValueError:
-        return False
+    """So many hexadecimal digits in lower case that are not all zero."""
+    return len(text) == chars and not text.strip(_DIGITS) and bool(text.strip("0"))
