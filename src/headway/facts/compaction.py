@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from headway.facts.columns import TABLES
 from headway.facts.files import FactFile, FactFiles, merged_file, with_segments
-from headway.facts.parquet import read_aligned, write_durably
+from headway.facts.parquet import read_whole, write_durably
 from headway.kernel.ids import new_id
 from headway.kernel.instants import WallMs
 from headway.kernel.limits import FACT_FILE_BYTES_MAX, FACT_FILES_MERGED_AT_ONCE
@@ -66,7 +66,7 @@ def _bundles(files: Sequence[FactFile], count_max: int) -> list[list[FactFile]]:
 
 def merge(files: FactFiles, table: str, group: list[FactFile], now: WallMs) -> FactFile:
     """Make one file of ``group``. The old ones are deleted by ``files.sweep`` later. ``OSError`` or ``ArrowException`` leave everything as it was."""
-    return replace(files, table, group, read_aligned(table, [file.path for file in group]), now)
+    return replace(files, table, group, read_whole(table, [file.path for file in group]), now)
 
 
 def replace(files: FactFiles, table: str, group: list[FactFile], rows: pa.Table, now: WallMs) -> FactFile:

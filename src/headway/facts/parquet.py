@@ -80,6 +80,21 @@ def read_aligned(table: str, paths: Iterable[Path]) -> pa.Table:
     return pa.concat_tables([_aligned(table, pq.read_table(path, partitioning=None)) for path in paths])
 
 
+def read_whole(table: str, paths: Iterable[Path]) -> pa.Table:
+    """As ``read_aligned``, and columns of a newer version are carried along behind the present ones, null where a file lacks them."""
+    return pa.concat_tables(
+        [_with_unknown(table, pq.read_table(path, partitioning=None)) for path in paths], promote_options="default"
+    )
+
+
+def _with_unknown(table: str, found: pa.Table) -> pa.Table:
+    aligned = _aligned(table, found)
+    for field in found.schema:
+        if field.name not in SCHEMAS[table].names:
+            aligned = aligned.append_column(field, found.column(field.name))
+    return aligned
+
+
 def _aligned(table: str, found: pa.Table) -> pa.Table:
     schema = SCHEMAS[table]
     have = set(found.column_names)

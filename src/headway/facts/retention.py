@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from headway.facts.columns import TABLES
 from headway.facts.compaction import DAY_MS, replace
 from headway.facts.files import FactFile, FactFiles
-from headway.facts.parquet import read_aligned
+from headway.facts.parquet import read_whole
 from headway.facts.store import RECORDING, Keep
 from headway.kernel.instants import WallMs
 
@@ -62,7 +62,7 @@ def unexpired(recordings: pa.Table, now: WallMs) -> pa.Table:
 
 
 def _expire_recordings(files: FactFiles, file: FactFile, now: WallMs) -> int:
-    rows = read_aligned(RECORDING, [file.path])
+    rows = read_whole(RECORDING, [file.path])
     kept = unexpired(rows, now)
     gone = int(rows.num_rows - kept.num_rows)
     if not gone:
