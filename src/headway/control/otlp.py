@@ -7,6 +7,7 @@ pauses, all other refusals are final.
 import http.client
 import logging
 import threading
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from urllib.parse import SplitResult, urlsplit
@@ -16,16 +17,18 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from headway.calls.phases.model import Verdict
 from headway.control.span_attributes import Host
-from headway.control.spans import Told, request_of, span_told, together
+from headway.control.span_verdicts import SpanVerdicts
+from headway.control.spans import Told, request_of, span_told, together, verdict_span
 from headway.facts.model import Fact
 from headway.kernel import limits
 from headway.kernel.errors import ConfigError
+from headway.kernel.instants import wall_ms
 
 _TRY_AGAIN = frozenset({429, 502, 503, 504})
 _TRACES = "/v1/traces"
 _FIRST_PAUSE_S = 0.5
+_IDLE_S = 5.0
 _MS_PER_S = 1000
 _ANSWER_BYTES_MAX = 64 * 1024
 _log = logging.getLogger(__name__)
@@ -39,6 +42,8 @@ class SpanStats(msgspec.Struct, frozen=True, kw_only=True):
     refused: int
     failures: int
     queued: int
+    unjudged: int
+    """Calls whose verdict no span tells, since too many came."""
     problem: str
     """Why spans do not arrive at the moment; empty when they do."""
 
@@ -59,16 +64,19 @@ class SpanExport:
         self._resource = {"service.name": "headway", "service.version": version}
         self._known = known
         self._queue: deque[Told] = deque()
+        self._verdicts = SpanVerdicts()
+        self._unsent: deque[Span] = deque(maxlen=limits.SPAN_VERDICTS_UNSENT_MAX)
+        """Spans of verdicts, which go with the next spans or alone."""
         self._counts: Counter[str] = Counter()
         self._problem = ""
         self._wake, self._stop = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._work, name="otlp", daemon=True)
         self._thread.start()
 
-    def offer(self, facts: Sequence[Fact], verdicts: Mapping[str, Verdict] | None = None) -> None:
-        """Queue the spans of ``facts``, with the verdicts on calls that have one; never blocks. Past SPAN_QUEUE_MAX the new ones are shed."""
+    def offer(self, facts: Sequence[Fact]) -> None:
+        """Queue the spans of ``facts``; never blocks. Past SPAN_QUEUE_MAX the new ones are shed."""
         room = limits.SPAN_QUEUE_MAX - len(self._queue)
-        self._queue.extend(together(facts[: max(0, room)], verdicts))
+        self._queue.extend(together(facts[: max(0, room)]))
         self._counts["shed"] += max(0, len(facts) - max(0, room))
         self._wake.set()
 
@@ -80,6 +88,7 @@ class SpanExport:
             refused=counts["refused"],
             failures=counts["failures"],
             queued=len(self._queue),
+            unjudged=self._verdicts.left_out,
             problem=self._problem,
         )
 
@@ -92,15 +101,19 @@ class SpanExport:
     def _work(self) -> None:
         pause_s = _FIRST_PAUSE_S
         while not self._stop.is_set() or self._queue:
-            self._wake.wait()
+            self._wake.wait(_IDLE_S if self._verdicts.pending or self._unsent else None)
             self._wake.clear()
-            while self._queue:
+            self._unsent.extend(verdict_span(*each) for each in self._verdicts.idle(wall_ms(), time.monotonic()))
+            while self._queue or self._unsent:
                 batch = [self._queue.popleft() for _ in range(min(len(self._queue), limits.SPANS_PER_POST_MAX))]
-                spans = self._spans(batch)
+                late = [self._unsent.popleft() for _ in range(min(len(self._unsent), limits.SPANS_PER_POST_MAX - len(batch)))]
+                spans = self._spans(batch) + late
                 again_s = self._post(spans) if spans else None
                 if again_s is None:
                     pause_s = _FIRST_PAUSE_S
+                    self._unsent.extend(verdict_span(*each) for each in self._verdicts.learn(batch, time.monotonic()))
                     continue
+                self._unsent.extendleft(reversed(late))
                 self._queue.extendleft(reversed(batch))
                 if self._stop.wait(max(again_s, pause_s)):
                     return

@@ -86,7 +86,7 @@ def error_type(outcome: str, code: str) -> str:
     return "" if outcome == Outcome.DONE else code or outcome
 
 
-def of_call(fact: CallFact, attempts: Sequence[AttemptFact], verdict: Verdict | None) -> dict[str, Value]:
+def of_call(fact: CallFact, attempts: Sequence[AttemptFact]) -> dict[str, Value]:
     """``attempts``: those that are known; the call's phases are told only when all of them are."""
     return {
         "url.path": fact.path,
@@ -121,7 +121,6 @@ def of_call(fact: CallFact, attempts: Sequence[AttemptFact], verdict: Verdict | 
         "headway.lost": fact.lost,
         "headway.config_generation": fact.config_generation,
         **_phases(fact, attempts),
-        **_verdict(verdict),
     }
 
 
@@ -172,6 +171,24 @@ def of_attempt(fact: AttemptFact, call: CallFact | None, known: Mapping[str, Hos
     }
 
 
+def of_verdict(call: CallFact, verdict: Verdict) -> dict[str, Value]:
+    return {
+        "headway.schema.version": SCHEMA_VERSION,
+        "headway.call": call.call,
+        "headway.gateway": call.gateway,
+        "headway.origin": call.origin,
+        "headway.tenant": call.tenant,
+        "headway.feature": call.feature,
+        "headway.routed": call.routed,
+        "headway.verdict": verdict.cause,
+        "headway.verdict.second": verdict.second,
+        "headway.verdict.missing": verdict.missing,
+        "headway.verdict.expected_ms": float(verdict.expected_ms),
+        "headway.verdict.excess_ms": float(verdict.excess_ms),
+        "headway.verdict.explained_ms": float(verdict.explained_ms),
+    }
+
+
 def time_to_first_chunk_s(fact: AttemptFact) -> float | None:
     """From leaving our own queue, which no provider answers for, to the first token."""
     return None if fact.first_token_ms is None else max(fact.first_token_ms - fact.queue_ms, 0.0) * _S_PER_MS
@@ -197,16 +214,6 @@ def _phases(fact: CallFact, attempts: Sequence[AttemptFact]) -> dict[str, Value]
         return {}
     parts = split(seen_of(fact, attempts)).parts_ms
     return {phase_name(phase): parts[phase] for phase in PHASES}
-
-
-def _verdict(verdict: Verdict | None) -> dict[str, Value]:
-    if verdict is None or verdict.cause is None:
-        return {}
-    return {
-        "headway.verdict": verdict.cause,
-        "headway.verdict.excess_ms": verdict.excess_ms,
-        "headway.verdict.explained_ms": verdict.explained_ms,
-    }
 
 
 def _host_and_port(address: str) -> tuple[str, int | None]:

@@ -14,6 +14,7 @@ GENAI_VERSION: Final = "open-telemetry/semantic-conventions-genai @ 002c8a6"
 
 CALL: Final = "call"
 ATTEMPT: Final = "attempt"
+VERDICT: Final = "verdict"
 OTHER: Final = "taken in"
 
 
@@ -27,7 +28,8 @@ class Name(NamedTuple):
 
 
 _BOTH: Final = (CALL, ATTEMPT)
-_ALL: Final = (CALL, ATTEMPT, OTHER)
+_TOLD: Final = (CALL, ATTEMPT, VERDICT)
+_ALL: Final = (CALL, ATTEMPT, VERDICT, OTHER)
 
 PHASES: Final = tuple(phase for phase in Phase if phase is not Phase.TOOL)
 """Parts of a call. The tool wait lies before the call, and so in no span of it."""
@@ -80,14 +82,14 @@ ATTRIBUTES: Final = (
     Name("headway.schema.version", "text", _ALL, "version of the names under headway."),
     Name("headway.call", "text", _ALL, "the call's id: headway calls show CALL"),
     Name("headway.gateway", "text", _ALL, "the gateway that served it"),
-    Name("headway.origin", "text", _BOTH, "client, piece, second_pass, probe, drill, shadow, eval or hedge"),
-    Name("headway.tenant", "text", _BOTH, "who asked"),
+    Name("headway.origin", "text", _TOLD, "client, piece, second_pass, probe, drill, shadow, eval or hedge"),
+    Name("headway.tenant", "text", _TOLD, "who asked"),
     Name("headway.charged_to", "text", (CALL,), "who pays"),
     Name("headway.principal", "text", (CALL,), "the user, service or key"),
-    Name("headway.feature", "text", _BOTH, "the feature that the requested name resolved to"),
+    Name("headway.feature", "text", _TOLD, "the feature that the requested name resolved to"),
     Name("headway.class", "text", (CALL,), "interactive or batch"),
     Name("headway.requested", "text", (CALL,), "the model name in the caller's body"),
-    Name("headway.routed", "text", (CALL,), "provider/model that answered or failed last"),
+    Name("headway.routed", "text", (CALL, VERDICT), "provider/model that answered or failed last"),
     Name("headway.answered", "text", (CALL,), "the model name in the answer"),
     Name("headway.stream", "true/false", (CALL,), "the caller asked for a stream"),
     Name("headway.outcome", "text", _BOTH, "done, refused, evicted, upstream_error, incomplete, timeout, client_gone or internal"),
@@ -106,9 +108,12 @@ ATTRIBUTES: Final = (
     Name("headway.lost", "list of texts", (CALL,), "what the target's dialect could not carry"),
     Name("headway.config_generation", "whole number", (CALL,), "the configuration in force"),
     *(Name(phase_name(phase), "milliseconds", (CALL,), _PHASE_NOTES[phase]) for phase in PHASES),
-    Name("headway.verdict", "text", (CALL,), "why it was slow: a cause, or cannot_tell; absent for calls that were not slow"),
-    Name("headway.verdict.excess_ms", "milliseconds", (CALL,), "over what was expected"),
-    Name("headway.verdict.explained_ms", "milliseconds", (CALL,), "of that, by the cause"),
+    Name("headway.verdict", "text", (VERDICT,), "why the call was slow: a cause, or cannot_tell"),
+    Name("headway.verdict.second", "text", (VERDICT,), "the next cause, where one explains something"),
+    Name("headway.verdict.missing", "list of texts", (VERDICT,), "what would have told it"),
+    Name("headway.verdict.expected_ms", "milliseconds", (VERDICT,), "what the call should have taken"),
+    Name("headway.verdict.excess_ms", "milliseconds", (VERDICT,), "over that"),
+    Name("headway.verdict.explained_ms", "milliseconds", (VERDICT,), "of the excess, by the cause"),
     Name("headway.attempt", "whole number", (ATTEMPT,), "from 1"),
     Name("headway.endpoint", "text", (ATTEMPT,), "the replica"),
     Name("headway.region", "text", (ATTEMPT,), "where it was answered"),

@@ -1,9 +1,9 @@
 """Facts as OpenTelemetry spans, after the GenAI semantic conventions; the names, and the version they have, stand in ``span_names.py``.
 
-A call is a SERVER span with what Headway knows of it (``headway.*``), its phases and its verdict. Each attempt below it is a CLIENT span named
+A call is a SERVER span with what Headway knows of it (``headway.*``) and its phases. Each attempt below it is a CLIENT span named
 ``{operation} {model}`` that alone carries ``gen_ai.*``, so that a backend that adds up operations or usage counts each once. A call that came with a
 ``traceparent`` is a child in its caller's trace; one made on another's behalf is linked to it. Ids follow from the call's id: a span that is sent twice
-is the same span.
+is the same span. Why a call was slow comes some two minutes later, as a child of its span.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,7 +16,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Sp
 
 from headway.calls.model import Outcome
 from headway.calls.phases.model import Verdict
-from headway.control.span_attributes import Host, Value, of_attempt, of_call, operation
+from headway.control.span_attributes import Host, Value, of_attempt, of_call, of_verdict, operation
 from headway.control.span_names import SCHEMA_VERSION
 from headway.facts.model import AttemptFact, CallFact, Fact, SpanFact
 from headway.facts.repair import clamped
@@ -38,10 +38,9 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
     """Of an attempt: its call."""
     attempts: tuple[AttemptFact, ...] = ()
     """Of a call: its attempts."""
-    verdict: Verdict | None = None
 
 
-def together(facts: Sequence[Fact], verdicts: Mapping[str, Verdict] | None = None) -> list[Told]:
+def together(facts: Sequence[Fact]) -> list[Told]:
     """Rows of one segment, each with the rest of its call: a gateway writes them one after the other."""
     calls = {fact.call: fact for fact in facts if type(fact) is CallFact}
     attempts: dict[str, list[AttemptFact]] = {}
@@ -51,8 +50,7 @@ def together(facts: Sequence[Fact], verdicts: Mapping[str, Verdict] | None = Non
     told = []
     for fact in facts:
         if type(fact) is CallFact:
-            verdict = verdicts.get(fact.call) if verdicts else None
-            told.append(Told(fact=fact, attempts=tuple(attempts.get(fact.call, ())), verdict=verdict))
+            told.append(Told(fact=fact, attempts=tuple(attempts.get(fact.call, ()))))
         elif type(fact) is AttemptFact:
             told.append(Told(fact=fact, call=calls.get(fact.call)))
         else:
@@ -65,12 +63,11 @@ def span_of(
     *,
     call: CallFact | None = None,
     attempts: Sequence[AttemptFact] = (),
-    verdict: Verdict | None = None,
     known: Mapping[str, Host] | None = None,
 ) -> Span | None:
     """The span of a fact; None for rows that are no stretch of time, and for spans of others, which have their own way to a collector."""
     if isinstance(fact, CallFact):
-        return _call_span(fact, attempts, verdict)
+        return _call_span(fact, attempts)
     if isinstance(fact, AttemptFact):
         return _attempt_span(fact, call, known or {})
     if isinstance(fact, SpanFact) and not fact.service:
@@ -79,7 +76,7 @@ def span_of(
 
 
 def span_told(told: Told, known: Mapping[str, Host]) -> Span | None:
-    return span_of(told.fact, call=told.call, attempts=told.attempts, verdict=told.verdict, known=known)
+    return span_of(told.fact, call=told.call, attempts=told.attempts, known=known)
 
 
 def request_of(spans: Iterable[Span], resource: Mapping[str, Value]) -> ExportTraceServiceRequest:
@@ -97,7 +94,7 @@ def attributes(values: Mapping[str, Value]) -> list[KeyValue]:
     ]
 
 
-def _call_span(fact: CallFact, attempts: Sequence[AttemptFact], verdict: Verdict | None) -> Span:
+def _call_span(fact: CallFact, attempts: Sequence[AttemptFact]) -> Span:
     what = operation(fact.path) or fact.path.removeprefix("/v1/").partition("/")[0]
     return Span(
         trace_id=trace_of(fact.call, fact.traceparent),
@@ -108,7 +105,7 @@ def _call_span(fact: CallFact, attempts: Sequence[AttemptFact], verdict: Verdict
         kind=Span.SPAN_KIND_SERVER if not fact.parent_call else Span.SPAN_KIND_INTERNAL,
         start_time_unix_nano=_unix_ns(fact.started_wall_ms),
         end_time_unix_nano=_unix_ns(fact.started_wall_ms, fact.duration_ms),
-        attributes=attributes(of_call(fact, attempts, verdict)),
+        attributes=attributes(of_call(fact, attempts)),
         status=_status(fact.outcome, fact.error_detail or fact.error_code),
     )
 
@@ -125,6 +122,20 @@ def _attempt_span(fact: AttemptFact, call: CallFact | None, known: Mapping[str, 
         end_time_unix_nano=_unix_ns(fact.started_wall_ms, fact.duration_ms),
         attributes=attributes(values),
         status=_status(fact.outcome, fact.error_detail or fact.error_code),
+    )
+
+
+def verdict_span(call: CallFact, verdict: Verdict) -> Span:
+    """Why a call was slow, as a child of its span that lasts as long: it is known only later, and a span cannot be sent twice."""
+    return Span(
+        trace_id=trace_of(call.call, call.traceparent),
+        span_id=span_id(call.call, "verdict"),
+        parent_span_id=span_id(call.call),
+        name="headway verdict",
+        kind=Span.SPAN_KIND_INTERNAL,
+        start_time_unix_nano=_unix_ns(call.started_wall_ms),
+        end_time_unix_nano=_unix_ns(call.started_wall_ms, call.duration_ms),
+        attributes=attributes(of_verdict(call, verdict)),
     )
 
 

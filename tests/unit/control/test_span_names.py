@@ -18,8 +18,8 @@ from opentelemetry.semconv._incubating.attributes import (
 from headway.calls.phases.model import Cause, Verdict
 from headway.config.model import Provider, Settings
 from headway.control.span_attributes import Host, hosts, operation
-from headway.control.span_names import ATTEMPT, ATTRIBUTES, CALL, KNOWN, OTHER, RESOURCE, SCHEMA_VERSION
-from headway.control.spans import Told, span_of, span_told, together
+from headway.control.span_names import ATTEMPT, ATTRIBUTES, CALL, KNOWN, OTHER, RESOURCE, SCHEMA_VERSION, VERDICT
+from headway.control.spans import span_of, span_told, together, verdict_span
 from headway.facts.model import AttemptFact, CallFact, SpanFact
 
 PINNED = """
@@ -39,7 +39,7 @@ headway.run headway.step headway.prompt headway.attempts headway.first_token_ms 
 headway.usage_source headway.cost_usd headway.lost headway.config_generation
 headway.phase.attempts_ms headway.phase.queue_ms headway.phase.connect_ms headway.phase.provider_ms headway.phase.decode_ms
 headway.phase.stall_ms headway.phase.reader_ms headway.phase.close_ms
-headway.verdict headway.verdict.excess_ms headway.verdict.explained_ms
+headway.verdict headway.verdict.second headway.verdict.missing headway.verdict.expected_ms headway.verdict.excess_ms headway.verdict.explained_ms
 headway.attempt headway.endpoint headway.region headway.edge headway.tier headway.upstream_request headway.upstream_ms
 headway.queue_ms headway.connect_ms headway.head_ms headway.last_token_ms headway.chunks headway.engine.waiting headway.engine.running
 """
@@ -120,7 +120,16 @@ FULL_ATTEMPT = AttemptFact(
     engine_running=2,
     answer_id="chatcmpl-1",
 )
-VERDICT = Verdict(call="call_1", slow=True, cause=Cause.LONG_PROMPT, excess_ms=900.0, explained_ms=700.0)
+WHY = Verdict(
+    call="call_1",
+    slow=True,
+    cause=Cause.CANNOT_TELL,
+    excess_ms=900.0,
+    explained_ms=700.0,
+    expected_ms=600,
+    second=Cause.LONG_PROMPT,
+    missing=("cached tokens",),
+)
 PROVIDERS = {"prod": Host("azure.ai.openai", "models.example", 443)}
 
 
@@ -135,7 +144,7 @@ def values(span: Span | None) -> dict[str, Any]:
 
 
 def told() -> tuple[dict[str, Any], dict[str, Any]]:
-    call, attempt = together([FULL_CALL, FULL_ATTEMPT], {"call_1": VERDICT})
+    call, attempt = together([FULL_CALL, FULL_ATTEMPT])
     return values(span_told(call, PROVIDERS)), values(span_told(attempt, PROVIDERS))
 
 
@@ -149,7 +158,8 @@ def test_the_list_is_pinned() -> None:
 def test_what_is_emitted_is_what_is_listed() -> None:
     call, attempt = told()
     own = values(span_of(SpanFact(trace="0" * 31 + "1", span="0" * 15 + "2", name="sql", call="call_1", gateway="gw")))
-    for which, found in ((CALL, call), (ATTEMPT, attempt), (OTHER, own)):
+    why = values(verdict_span(FULL_CALL, WHY))
+    for which, found in ((CALL, call), (ATTEMPT, attempt), (VERDICT, why), (OTHER, own)):
         assert set(found) == {each.name for each in ATTRIBUTES if which in each.spans}, which
 
 
@@ -164,7 +174,7 @@ def test_each_value_has_the_type_that_is_listed() -> None:
         "list of texts": list,
     }
     by_name = {each.name: each.kind for each in ATTRIBUTES}
-    for found in told():
+    for found in (*told(), values(verdict_span(FULL_CALL, WHY))):
         for name, value in found.items():
             assert isinstance(value, kinds[by_name[name]]), name
 
@@ -220,11 +230,13 @@ def test_phases_sum_to_the_call_and_are_told_only_whole() -> None:
     assert values(span_of(refused))["headway.phase.queue_ms"] == 2.0
 
 
-def test_a_verdict_only_on_slow_calls() -> None:
-    call, _ = told()
-    assert (call["headway.verdict"], call["headway.verdict.excess_ms"]) == ("long_prompt", 900.0)
-    quick = Told(fact=FULL_CALL, verdict=Verdict(call="call_1", slow=False, cause=None))
-    assert "headway.verdict" not in values(span_told(quick, {}))
+def test_a_verdict_is_a_child_of_its_call() -> None:
+    span, call = verdict_span(FULL_CALL, WHY), span_of(FULL_CALL)
+    assert call is not None
+    assert (span.trace_id, span.parent_span_id) == (call.trace_id, call.span_id)
+    assert span.span_id not in (call.span_id, b"")
+    assert values(span)["headway.verdict"] == "cannot_tell"
+    assert values(span)["headway.verdict.missing"] == ["cached tokens"]
 
 
 def test_a_stream_of_nobodys_tokens_has_no_first_chunk() -> None:
