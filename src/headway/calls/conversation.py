@@ -185,6 +185,8 @@ class Started(_Delta, frozen=True, kw_only=True, tag="started"):
     model: str
     created_s: int = 0
     usage: Usage = Usage()
+    fingerprint: str = ""
+    tier: str = ""
 
 
 class PartStarted(_Delta, frozen=True, kw_only=True, tag="part_started"):

@@ -93,7 +93,7 @@ class TranslateRelay:
                 if len(self._text) < TEXTS_KEPT_MAX:
                     self._text.append(delta.text)
             case Started():
-                seen.id, seen.model = delta.id, delta.model
+                seen.id, seen.model, seen.fingerprint, seen.tier = delta.id, delta.model, delta.fingerprint, delta.tier
                 if delta.usage != Usage():
                     seen.usage = delta.usage
             case Finished():

@@ -247,6 +247,23 @@ def test_every_recorded_stream_tells_its_tokens_in_one_form(dialect: DialectName
     assert told > 3
 
 
+async def test_a_translated_stream_tells_tier_and_fingerprint_too() -> None:
+    chunk = json.dumps(
+        {
+            "id": "c",
+            "model": "m1-real",
+            "system_fingerprint": "fp_7",
+            "service_tier": "flex",
+            "choices": [{"index": 0, "delta": {"content": "Hi."}, "finish_reason": "stop"}],
+        }
+    )
+    bench = streams([*sse(chunk), b"data: [DONE]\n\n"])
+    body = json.dumps({"model": "chat", "stream": True, "max_tokens": 9, "messages": [{"role": "user", "content": "x"}]}).encode()
+    await bench.call(body, path="/v1/messages", dialect="anthropic")
+    (attempt,) = rows(bench)[1]
+    assert (bench.facts.call().wire, attempt.fingerprint, attempt.tier) == ("translated", "fp_7", "flex")
+
+
 async def test_what_an_engine_last_said_is_on_the_row() -> None:
     def script(_: UpstreamRequest) -> FakeExchange:
         return FakeExchange(200, HEAD, chat_stream())

@@ -70,8 +70,10 @@ class AnthropicDecoder:
         message = event.object("message")
         if message is None:
             raise event.wrong("message", "is required")
-        self._usage.see(message.object("usage"))
-        return [Started(id=message.text("id"), model=message.text("model"), usage=begun(self._usage.usage()))]
+        usage = message.object("usage")
+        self._usage.see(usage)
+        tier = usage.text("service_tier") if usage is not None else ""
+        return [Started(id=message.text("id"), model=message.text("model"), usage=begun(self._usage.usage()), tier=tier)]
 
     def _block_start(self, event: Fields) -> list[Delta]:
         block, index = event.object("content_block"), event.need("index", int)

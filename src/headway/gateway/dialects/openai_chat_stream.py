@@ -83,7 +83,15 @@ class ChatDecoder:
         choices = [choice for choice in chunk.choices or () if choice.index == 0]
         if not self._started and choices:
             self._started = True
-            deltas.append(Started(id=chunk.id or "", model=chunk.model or "", created_s=int(chunk.created or 0)))
+            deltas.append(
+                Started(
+                    id=chunk.id or "",
+                    model=chunk.model or "",
+                    created_s=int(chunk.created or 0),
+                    fingerprint=chunk.system_fingerprint or "",
+                    tier=chunk.tier,
+                )
+            )
         if chunk.has_usage and (usage := decode_usage(chunk.usage)) is not None:
             self._usage = self._usage.merged(usage)
         for choice in choices:
