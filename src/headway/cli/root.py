@@ -31,6 +31,7 @@ COMMANDS: Final = {
     "admission": Place("headway.cli.admission", "See who waits, who is late and who stalled whom."),
     "probes": Place("headway.cli.probes", "See what probes find; send a round of them now."),
     "hops": Place("headway.cli.hops", "See which hop owns the median and the tail; hold hops to budgets."),
+    "phases": Place("headway.cli.phases", "Say where a call's time went and why, and what changed since an instant."),
     "budgets": Place("headway.cli.budgets", "See what is spent, lent and left."),
     "config": Place("headway.cli.config", "Show the configuration in force; load the file again."),
     "feedback": Place("headway.cli.feedback", "Say what became of an answer."),

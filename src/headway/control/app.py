@@ -14,7 +14,7 @@ from headway import __version__
 from headway.calls.admission.report import AdmissionReport
 from headway.control.access import Needs
 from headway.control.admission_now import AdmissionNow
-from headway.control.api import admission, calls, estate, health, key_budgets, keys, people, probes, traces
+from headway.control.api import admission, calls, estate, health, key_budgets, keys, people, phases, probes, traces
 from headway.control.auth import SignedIn
 from headway.control.callbook import CallList, OneCall
 from headway.control.deps import Deps
@@ -25,6 +25,7 @@ from headway.control.pages import call as call_page
 from headway.control.pages import calls as calls_page
 from headway.control.pages import home, login, settings, time, time_trace
 from headway.control.pages.render import error_page
+from headway.control.phases import Judged, Since
 from headway.control.ports import AWAY, Generation
 from headway.control.probes import ProbesView
 from headway.control.schema import document
@@ -66,6 +67,8 @@ _KINDS: tuple[type[Any], ...] = (
     health.Ready,
     Taken,
     TraceStats,
+    Judged,
+    Since,
 )
 
 
@@ -101,6 +104,7 @@ def build(deps: Deps) -> ControlApp:
         estate.router,
         health.router,
         traces.router,
+        phases.router,
         probes.router,
     ):
         app.include_router(router)

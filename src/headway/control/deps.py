@@ -11,6 +11,7 @@ from headway.control.admission import AdmissionBook
 from headway.control.auth import Authenticator
 from headway.control.live import LiveFeed
 from headway.control.pages.time_book import TimeBook
+from headway.control.phases import PhaseBook
 from headway.control.ports import Configuration, Facts, Gateways, Health, LedgerSubjects, Prices
 from headway.control.probes import ProbeJob
 from headway.control.traces import TraceDesk
@@ -30,6 +31,7 @@ class Deps(msgspec.Struct, frozen=True, kw_only=True):
     live: LiveFeed
     admission: AdmissionBook
     time: TimeBook
+    phases: PhaseBook
     traces: TraceDesk
     probes: ProbeJob
     gateway_address: str = "http://127.0.0.1:8080"

@@ -36,6 +36,7 @@ from headway.control.listener import Server, address_of, bound, is_loopback
 from headway.control.live import LiveFeed
 from headway.control.otlp import SpanExport
 from headway.control.pages.time_book import TimeBook
+from headway.control.phases import PhaseBook
 from headway.control.prices import compile_prices
 from headway.control.probes import ProbeJob
 from headway.control.publish import Publisher
@@ -86,6 +87,7 @@ class ControlProcess:
         self.stored = StoredFacts(self.table, self.ledger.now)
         self.admission = AdmissionBook(self.stored, self._objectives, self.ledger.now)
         self.time = TimeBook(self.engine, self.ledger.now)
+        self.phases = PhaseBook(self.engine, self.ledger.now)
         endpoint = settings.control.otlp_endpoint
         self.spans = SpanExport(endpoint, version=__version__, known=self._model_hosts) if endpoint else None
         self.ingest = Ingest(facts, on_facts=self._export)
@@ -179,6 +181,7 @@ class ControlProcess:
             live=self.live,
             admission=self.admission,
             time=self.time,
+            phases=self.phases,
             traces=self.traces,
             probes=self.probes,
             gateway_address=reach(self.settings.gateway.listen),

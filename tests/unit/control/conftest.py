@@ -35,6 +35,7 @@ from headway.control.ports import (
     StoredCall,
     TenantView,
 )
+from headway.control.phases import PhaseBook
 from headway.control.probes import ProbeJob
 from headway.control.traces import TraceDesk
 from headway.facts.answers import AdmissionQuery, Stalled
@@ -259,6 +260,7 @@ class World:
             live=self.live,
             admission=self.admission,
             time=TimeBook(self.engine, lambda: NOW),  # type: ignore[arg-type] # as much of an engine as it asks
+            phases=PhaseBook(self.engine, lambda: NOW),  # type: ignore[arg-type] # as much of an engine as it asks
             traces=self.traces,
             probes=self.probes,
             hosts=("board.example",),
