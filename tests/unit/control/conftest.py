@@ -22,6 +22,7 @@ from headway.control.deps import Deps
 from headway.control.ingest import NotStored
 from headway.control.live import LiveFeed
 from headway.control.pages.time_book import TimeBook
+from headway.control.phases import PhaseBook
 from headway.control.ports import (
     Away,
     Bucket,
@@ -35,7 +36,6 @@ from headway.control.ports import (
     StoredCall,
     TenantView,
 )
-from headway.control.phases import PhaseBook
 from headway.control.probes import ProbeJob
 from headway.control.traces import TraceDesk
 from headway.facts.answers import AdmissionQuery, Stalled
