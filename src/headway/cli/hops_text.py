@@ -95,7 +95,10 @@ def _name(stratum: StratumSummary) -> str:
 def _stratum(stratum: StratumSummary) -> Iterator[str]:
     yield from _wrapped(f"{_name(stratum)}: {plural(stratum.n, 'trace')}")
     if not stratum.quantiles[-1].hops:
-        yield f"  cannot tell: {stratum.quantiles[-1].total.method}"
+        yield f"quantiles cannot be told: {stratum.quantiles[-1].total.method}"
+        whole = sum(stratum.mean_ms.values())
+        rows = [(hop, milliseconds(ms), percent(ms / whole), bar(ms / whole)) for hop, ms in stratum.mean_ms.items() if ms > 0]
+        yield from layout(("", "mean", "share", "of the mean"), rows[:HOPS_SHOWN], right=(1, 2))
         return
     yield from layout(
         ("", *(f"p{each.quantile * 100:g}" for each in stratum.quantiles), "95 % of p99", "share", "of the p99"),

@@ -134,5 +134,5 @@ def _sums(request: RequestBudget, path: KeyPath, reading: _Reading) -> None:
     for key in QUANTILE_KEYS:
         whole = getattr(request, key)
         parts = [value for hop in request.hops.values() if (value := getattr(hop, key)) is not None]
-        if whole is not None and sum(parts) > whole:
+        if whole is not None and parts and sum(parts) > whole:
             reading.problem((*path, key), f"is {whole:g}, and its hops may take {sum(parts):g}", "lower a hop's, or raise it")

@@ -13,6 +13,7 @@ from headway.calls.hops.report import QUANTILES, RESAMPLES, WINDOW_TRACES_MIN, A
 from headway.calls.hops.report_whatif import Answer, BreakEven, Diminishing, PairRow, Stage
 from headway.calls.hops.times import TraceTimes
 from headway.calls.hops.whatif import WhatIf
+from headway.kernel.limits import HOP_HOPS_SHOWN_MAX
 
 CHANGES = 3
 HOPS_TRIED = 8
@@ -37,6 +38,8 @@ class StratumSummary(msgspec.Struct, frozen=True, kw_only=True):
     stratum: dict[str, str]
     n: int
     quantiles: tuple[Attribution, ...]
+    mean_ms: dict[str, float] = {}
+    """By hop, of a trace's critical path: what can be said of few traces too. The largest first."""
     model_gone: Answer | None = None
     """Every call of a model takes 0 ms."""
     break_even: BreakEven | None = None
@@ -81,7 +84,10 @@ def summarise(
         quantiles = attributed[place * width : (place + 1) * width]
         say(f"{quantiles[0].name}: {len(members):,} traces")
         stage = _stage(members, of, seed) if place < closely and len(members) >= WINDOW_TRACES_MIN else None
-        found.append(_closely(stage, stratum, quantiles, count) if stage is not None else _listed(stratum, quantiles))
+        told = StratumSummary(
+            name=quantiles[0].name, stratum=stratum, n=quantiles[0].n, quantiles=quantiles, mean_ms=_means(members)
+        )
+        found.append(_closely(stage, told, count) if stage is not None else told)
     splits, types = split_tail(rows, TAIL)
     return HopsSummary(
         by=tuple(by),
@@ -98,21 +104,23 @@ def _stage(members: Sequence[TraceTimes], of: dict[str, HopTrace], seed: int) ->
     return Stage((of[row.trace] for row in members), seed=seed)
 
 
-def _listed(stratum: dict[str, str], quantiles: tuple[Attribution, ...]) -> StratumSummary:
-    return StratumSummary(name=quantiles[0].name, stratum=stratum, n=quantiles[0].n, quantiles=quantiles)
+def _means(members: Sequence[TraceTimes]) -> dict[str, float]:
+    sums: dict[str, int] = {}
+    for row in members:
+        for hop, us in row.by_hop.items():
+            sums[hop] = sums.get(hop, 0) + us
+    ordered = sorted(sums, key=lambda hop: (-sums[hop], hop))[:HOP_HOPS_SHOWN_MAX]
+    return {hop: sums[hop] / 1_000 / len(members) for hop in ordered}
 
 
-def _closely(stage: Stage, stratum: dict[str, str], quantiles: tuple[Attribution, ...], count: int) -> StratumSummary:
-    has_model = quantiles[-1].without_model.value is not None
+def _closely(stage: Stage, told: StratumSummary, count: int) -> StratumSummary:
+    has_model = told.quantiles[-1].without_model.value is not None
     pairs = stage.pairs()
-    return StratumSummary(
-        name=quantiles[0].name,
-        stratum=stratum,
-        n=quantiles[0].n,
-        quantiles=quantiles,
+    return msgspec.structs.replace(
+        told,
         model_gone=stage.ask(WhatIf(kind="model"), count=count) if has_model else None,
         break_even=stage.break_even() if has_model else None,
-        changes=_best(stage, quantiles[-1], pairs, count),
+        changes=_best(stage, told.quantiles[-1], pairs, count),
         pairs=pairs,
     )
 

@@ -23,11 +23,7 @@ _ERROR = 2
 
 def read_otlp_protobuf(data: bytes, into: Reading) -> None:
     """One message. ``Unreadable`` when it is none."""
-    try:
-        request = ExportTraceServiceRequest.FromString(data)
-    except (DecodeError, RecursionError) as error:
-        raise Unreadable(f"the body is no OTLP message of spans: {error}") from error
-    for resource_spans in request.resource_spans:
+    for resource_spans in message_of(data).resource_spans:
         service = ""
         for pair in resource_spans.resource.attributes:
             if pair.key == SERVICE:
@@ -35,6 +31,14 @@ def read_otlp_protobuf(data: bytes, into: Reading) -> None:
         for scope_spans in resource_spans.scope_spans:
             for span in scope_spans.spans:
                 _take(span, service, into)
+
+
+def message_of(data: bytes) -> Any:
+    """The message. ``Unreadable`` when it is none."""
+    try:
+        return ExportTraceServiceRequest.FromString(data)
+    except (DecodeError, RecursionError) as error:
+        raise Unreadable(f"the body is no OTLP message of spans: {error}") from error
 
 
 def frames(data: bytes) -> Iterator[bytes] | None:

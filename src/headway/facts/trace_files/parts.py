@@ -8,7 +8,7 @@ import msgspec
 
 from headway.facts.trace_files.columns import MAGIC
 from headway.facts.trace_files.opening import content, documents, is_json
-from headway.facts.trace_files.otlp_protobuf import frames
+from headway.facts.trace_files.otlp_protobuf import frames, message_of
 from headway.facts.trace_files.reading import Unreadable
 from headway.kernel.limits import TRACE_FILE_BYTES_MAX
 
@@ -45,6 +45,7 @@ def parts_of(path: Path) -> Iterator[Part]:
             yield from _split(document)
         return
     for message in frames(data) or (data,):
+        message_of(message)  # or control would be asked to read what is none
         yield Part(OTLP_PROTOBUF, message)
 
 
