@@ -14,6 +14,7 @@ from headway.cli.root import headway
 from headway.config.decode import tables
 from headway.config.presets import PRESETS
 from headway.config.rules import ENV_SETTINGS, RANGES
+from headway.control.genai_metrics import INSTRUMENTS, OVERFLOW
 from headway.control.span_names import ATTRIBUTES, GENAI_VERSION, RESOURCE
 from headway.control.span_names import SCHEMA_VERSION as SPANS_VERSION
 from headway.gateway.families import GatewayMetrics
@@ -201,6 +202,16 @@ def telemetry() -> str:
         "| attribute | type | span | |\n|---|---|---|---|",
     ]
     parts += [f"| `{each.name}` | {each.kind} | {', '.join(each.spans)} | {each.what} |" for each in ATTRIBUTES]
+    parts.append(
+        "\n## Metrics by OTLP\n\n"
+        f"Beside the spans, to `/v1/metrics`, once in {limits.OTLP_METRICS_EVERY_MS // 1000} s and at the end: cumulative histograms of attempts, with exemplars; without probes.\n"
+        f"At most {limits.OTLP_SERIES_MAX:,} series; what comes after counts under `{OVERFLOW}`.\n\n"
+        "| name | unit | attributes | |\n|---|---|---|---|"
+    )
+    parts += [
+        f"| `{each.name}` | `{each.unit}` | {', '.join(f'`{name}`' for name in each.attributes)} | {each.what} |"
+        for each in INSTRUMENTS
+    ]
     parts.append(
         "\n## Metrics of a gateway\n\n"
         "At `/metrics` of each gateway (from its own machine) and of control (all gateways, with a label `gateway`, and control's own). Text format\n"

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
@@ -14,6 +15,7 @@ class Collector:
 
     def __init__(self) -> None:
         self.requests: list[ExportTraceServiceRequest] = []
+        self.metrics: list[ExportMetricsServiceRequest] = []
         self.heads: list[dict[str, str]] = []
         self.paths: list[str] = []
         self.answers: list[tuple[int, dict[str, str], bytes]] = []
@@ -25,7 +27,9 @@ class Collector:
                 outer.paths.append(self.path)
                 outer.heads.append({name.lower(): value for name, value in self.headers.items()})
                 status, headers, answer = outer.answers.pop(0) if outer.answers else (200, {}, b"")
-                if status == 200:
+                if status == 200 and self.path.endswith("/v1/metrics"):
+                    outer.metrics.append(ExportMetricsServiceRequest.FromString(body))
+                elif status == 200:
                     outer.requests.append(ExportTraceServiceRequest.FromString(body))
                 self.send_response(status)
                 for name, value in {**headers, "content-length": str(len(answer))}.items():

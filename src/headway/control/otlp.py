@@ -1,7 +1,8 @@
-"""Sends spans to an OTLP/HTTP collector, in a thread of its own. A collector that is away, slow or wrong costs spans, counted, and nothing else.
+"""Sends spans, and metrics made of them, to an OTLP/HTTP collector, in a thread of its own. A collector that is away, slow or wrong costs spans, counted,
+and nothing else.
 
 Protocol: https://opentelemetry.io/docs/specs/otlp/#otlphttp. Binary protobuf; 429, 502, 503 and 504 are tried again after Retry-After or with doubling
-pauses, all other refusals are final.
+pauses, all other refusals are final. Metrics are cumulative and go once a minute; a collector that has no place for them is asked no more.
 """
 
 import http.client
@@ -17,6 +18,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
+from headway.control.genai_metrics import GenAiMetrics
 from headway.control.span_attributes import Host
 from headway.control.span_verdicts import SpanVerdicts
 from headway.control.spans import Told, request_of, span_told, together, verdict_span
@@ -27,6 +29,9 @@ from headway.kernel.instants import wall_ms
 
 _TRY_AGAIN = frozenset({429, 502, 503, 504})
 _TRACES = "/v1/traces"
+_METRICS = "/v1/metrics"
+_NO_METRICS = frozenset({404, 405, 415, 501})
+_NS_PER_MS = 1_000_000
 _FIRST_PAUSE_S = 0.5
 _IDLE_S = 5.0
 _MS_PER_S = 1000
@@ -67,6 +72,9 @@ class SpanExport:
         self._verdicts = SpanVerdicts()
         self._unsent: deque[Span] = deque(maxlen=limits.SPAN_VERDICTS_UNSENT_MAX)
         """Spans of verdicts, which go with the next spans or alone."""
+        self._metrics = GenAiMetrics(wall_ms() * _NS_PER_MS)
+        self._metrics_due_s = time.monotonic() + limits.OTLP_METRICS_EVERY_MS / _MS_PER_S
+        self._metrics_wanted = True
         self._counts: Counter[str] = Counter()
         self._problem = ""
         self._wake, self._stop = threading.Event(), threading.Event()
@@ -101,7 +109,8 @@ class SpanExport:
     def _work(self) -> None:
         pause_s = _FIRST_PAUSE_S
         while not self._stop.is_set() or self._queue:
-            self._wake.wait(_IDLE_S if self._verdicts.pending or self._unsent else None)
+            waiting = self._verdicts.pending or self._unsent or (self._metrics_wanted and self._metrics.changed)
+            self._wake.wait(_IDLE_S if waiting else None)
             self._wake.clear()
             self._unsent.extend(verdict_span(*each) for each in self._verdicts.idle(wall_ms(), time.monotonic()))
             while self._queue or self._unsent:
@@ -111,13 +120,39 @@ class SpanExport:
                 again_s = self._post(spans) if spans else None
                 if again_s is None:
                     pause_s = _FIRST_PAUSE_S
-                    self._unsent.extend(verdict_span(*each) for each in self._verdicts.learn(batch, time.monotonic()))
+                    self._learn(batch)
+                    self._send_metrics(at_once=False)
                     continue
                 self._unsent.extendleft(reversed(late))
                 self._queue.extendleft(reversed(batch))
                 if self._stop.wait(max(again_s, pause_s)):
                     return
                 pause_s = min(pause_s * 2, limits.SPAN_RETRY_MS_MAX / _MS_PER_S)
+            self._send_metrics(at_once=self._stop.is_set())
+
+    def _learn(self, batch: list[Told]) -> None:
+        """What was sent teaches verdicts and counts in metrics: here, once, whatever had to be tried again."""
+        try:
+            self._metrics.learn(batch, self._known())
+            self._unsent.extend(verdict_span(*each) for each in self._verdicts.learn(batch, time.monotonic()))
+        except (ValueError, TypeError, OverflowError) as error:  # a number that no clock or counter holds
+            _log.warning("calls in a batch of %d could not be judged: %s", len(batch), error)
+
+    def _send_metrics(self, *, at_once: bool) -> None:
+        now_s = time.monotonic()
+        if not self._metrics_wanted or not self._metrics.changed or (now_s < self._metrics_due_s and not at_once):
+            return
+        self._metrics_due_s = now_s + limits.OTLP_METRICS_EVERY_MS / _MS_PER_S
+        request = self._metrics.request(self._resource, wall_ms() * _NS_PER_MS)
+        address = self._address._replace(path=self._address.path.removesuffix(_TRACES) + _METRICS)
+        try:
+            status, _, _ = self._exchange(request.SerializeToString(), address.path)
+        except (OSError, http.client.HTTPException):
+            self._metrics.changed = True  # the next minute tells it too
+            return
+        if status in _NO_METRICS:
+            self._metrics_wanted = False
+            _log.info("the span collector takes no metrics: it answered %d to %s", status, _METRICS)
 
     def _spans(self, batch: list[Told]) -> list[Span]:
         spans: list[Span] = []
@@ -135,7 +170,8 @@ class SpanExport:
     def _post(self, spans: list[Span]) -> float | None:
         """Send one batch. None when it is done with, well or not; else the least number of seconds after which to try again."""
         try:
-            status, retry_after_s, body = self._exchange(request_of(spans, self._resource).SerializeToString())
+            sent = request_of(spans, self._resource).SerializeToString()
+            status, retry_after_s, body = self._exchange(sent, self._address.path)
         except (OSError, http.client.HTTPException) as error:
             return self._failed(f"cannot be reached: {error}", 0.0)
         if status in _TRY_AGAIN:
@@ -159,12 +195,12 @@ class SpanExport:
         self._problem = f"the span collector at {self._address.netloc} {what}"
         return again_s
 
-    def _exchange(self, body: bytes) -> tuple[int, float, bytes]:
+    def _exchange(self, body: bytes, path: str) -> tuple[int, float, bytes]:
         secure = self._address.scheme == "https"
         kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
         connection = kind(self._address.hostname or "", self._address.port, timeout=limits.SPAN_POST_TIMEOUT_MS / _MS_PER_S)
         try:
-            connection.request("POST", self._address.path, body, self._headers)
+            connection.request("POST", path, body, self._headers)
             answer = connection.getresponse()
             return answer.status, _seconds(answer.getheader("retry-after")), answer.read(_ANSWER_BYTES_MAX)
         finally:

@@ -43,7 +43,8 @@ _FINISH_REASONS = {
     StopReason.TOOL_USE: "tool_calls",
     StopReason.CONTENT_FILTER: "content_filter",
 }
-_OPENAI_TIERLESS = "anthropic"
+_OTHER_FLAVOURS = frozenset({"anthropic", "aws.bedrock", "gcp.gemini", "gcp.vertex_ai", "mistral_ai", "x_ai"})
+"""Providers with words of their own in the convention: ``openai.*`` is not expected beside their names."""
 _PORTS = {"https": 443, "http": 80}
 
 
@@ -128,7 +129,7 @@ def of_attempt(fact: AttemptFact, call: CallFact | None, known: Mapping[str, Hos
     """``call``: the attempt's, where it is known; what only the call knows is told of the attempt that answered, or failed last."""
     server = known.get(fact.provider) or Host(provider_name(fact.provider))
     peer, peer_port = _host_and_port(fact.address)
-    streamed = call is None or call.stream
+    streamed, openai = call is None or call.stream, server.name not in _OTHER_FLAVOURS
     return {
         "gen_ai.operation.name": operation(call.path) if call is not None else "chat",
         "gen_ai.provider.name": server.name,
@@ -141,8 +142,8 @@ def of_attempt(fact: AttemptFact, call: CallFact | None, known: Mapping[str, Hos
         "gen_ai.usage.cache_read.input_tokens": fact.cached_tokens,
         "gen_ai.usage.reasoning.output_tokens": fact.reasoning_tokens,
         **(_from_call(fact, call) if call is not None else {}),
-        "openai.response.system_fingerprint": fact.fingerprint,
-        "openai.response.service_tier": fact.tier if server.name != _OPENAI_TIERLESS else "",
+        "openai.response.system_fingerprint": fact.fingerprint if openai else "",
+        "openai.response.service_tier": fact.tier if openai else "",
         "server.address": server.host or peer,
         "server.port": server.port if server.host else peer_port,
         "network.peer.address": peer,
@@ -158,6 +159,7 @@ def of_attempt(fact: AttemptFact, call: CallFact | None, known: Mapping[str, Hos
         "headway.endpoint": fact.endpoint,
         "headway.region": fact.region,
         "headway.edge": fact.edge,
+        "headway.fingerprint": fact.fingerprint,
         "headway.tier": fact.tier,
         "headway.upstream_request": fact.upstream_request,
         "headway.upstream_ms": fact.upstream_ms,

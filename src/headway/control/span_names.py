@@ -118,6 +118,7 @@ ATTRIBUTES: Final = (
     Name("headway.endpoint", "text", (ATTEMPT,), "the replica"),
     Name("headway.region", "text", (ATTEMPT,), "where it was answered"),
     Name("headway.edge", "text", (ATTEMPT,), "the edge city that answered"),
+    Name("headway.fingerprint", "text", (ATTEMPT,), "the backend's configuration, of any provider"),
     Name("headway.tier", "text", (ATTEMPT,), "the service tier, of any provider"),
     Name("headway.upstream_request", "text", (ATTEMPT,), "the provider's id of the request"),
     Name("headway.upstream_ms", "milliseconds", (ATTEMPT,), "what the provider says it took until the head"),

@@ -65,7 +65,7 @@ def test_what_a_collector_receives(collector: Collector) -> None:
     export.offer([CALL, ATTEMPT, FeedbackFact(call="call_1", kind="copied", at_wall_ms=1)])
     until(collector.spans)
     export.close()
-    assert collector.paths == ["/v1/traces"]
+    assert collector.paths == ["/v1/traces", "/v1/metrics"], "what was counted goes at the end"
     assert collector.heads[0]["content-type"] == "application/x-protobuf"
     assert collector.heads[0]["authorization"] == "Bearer x"
     resource = collector.requests[0].resource_spans[0].resource
