@@ -87,11 +87,10 @@ def own_queue(case: Case) -> Claim | None:
 def throttling(case: Case) -> Claim | None:
     """A 429 or 529 that we saw, or a limit that was nearly used up. A call that succeeded at first was not throttled."""
     seen, parts = case.seen, case.parts
-    near = seen.ratelimit_remaining_share is not None and seen.ratelimit_remaining_share <= case.settings.ratelimit_near
     if parts.throttled_ms > 0:
         told = _seen("lost to refusals for the rate limit, with the wait they asked for", parts.throttled_ms, 0.0, "ms")
         return _held(Cause.THROTTLING, parts.throttled_ms, told)
-    if not near:
+    if not _near_limit(case):
         return None
     limit = _seen("of the provider's limit was left", 100 * (seen.ratelimit_remaining_share or 0.0), None, "%")
     if seen.attempts > 1 and parts.retried_ms > 0:
@@ -102,8 +101,10 @@ def throttling(case: Case) -> Claim | None:
 
 
 def retry(case: Case) -> Claim | None:
-    """An attempt before the one that answered."""
+    """An attempt before the one that answered, and no limit that explains it."""
     if case.seen.attempts <= 1 or case.parts.retried_ms <= 0:
+        return None
+    if _near_limit(case) and not case.parts.throttled_ms:
         return None
     spent = _seen("spent in attempts that did not answer", case.parts.retried_ms, 0.0, "ms")
     return _held(Cause.RETRY, case.parts.retried_ms, _seen("attempts", float(case.seen.attempts), 1.0), spent)
@@ -274,6 +275,11 @@ def claims_of(case: Case) -> tuple[Claim, ...]:
 
 
 # --- evidence
+
+
+def _near_limit(case: Case) -> bool:
+    share = case.seen.ratelimit_remaining_share
+    return share is not None and share <= case.settings.ratelimit_near
 
 
 def _neighbour_own(case: Case) -> Claim | None:
