@@ -56,7 +56,8 @@ def admission(ctx: click.Context, engine: str, seed: int, data: str | None, svg_
 def hops(ctx: click.Context, seed: int, data: str | None, as_json: bool) -> None:
     """Which hop owns the median and the tail, and which process was slow.
 
-    On 789,336 spans of two applications with faults at known places, and on small traces with awkward overlaps; half a minute.
+    On 789,336 spans of two applications with faults at known places, and on small traces with awkward overlaps. Then Headway's own hop beside what
+    a caller measures from outside, on the running product. A minute.
     """
     from headway.prove.hops import WANTED, prove
 
