@@ -23,7 +23,7 @@ from headway.control.live import LiveCall
 from headway.control.pages import admission as admission_page
 from headway.control.pages import call as call_page
 from headway.control.pages import calls as calls_page
-from headway.control.pages import home, login, settings, time, time_trace
+from headway.control.pages import home, login, settings, slow, time, time_trace
 from headway.control.pages.render import error_page
 from headway.control.phases import Judged, Since
 from headway.control.ports import AWAY, Generation
@@ -113,6 +113,7 @@ def build(deps: Deps) -> ControlApp:
         calls_page.router,
         call_page.router,
         admission_page.router,
+        slow.router,
         time.router,
         time_trace.router,
         settings.router,

@@ -10,6 +10,7 @@ from headway.control.access import OPERATOR, OPERATOR_EVERYWHERE, OWNER_EVERYWHE
 from headway.control.admission import AdmissionBook
 from headway.control.auth import Authenticator
 from headway.control.live import LiveFeed
+from headway.control.pages.slow_book import SlowBook
 from headway.control.pages.time_book import TimeBook
 from headway.control.phases import PhaseBook
 from headway.control.ports import Configuration, Facts, Gateways, Health, LedgerSubjects, Prices
@@ -32,6 +33,7 @@ class Deps(msgspec.Struct, frozen=True, kw_only=True):
     admission: AdmissionBook
     time: TimeBook
     phases: PhaseBook
+    slow: SlowBook
     traces: TraceDesk
     probes: ProbeJob
     gateway_address: str = "http://127.0.0.1:8080"

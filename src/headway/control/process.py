@@ -35,6 +35,7 @@ from headway.control.link import LinkServer, Listeners
 from headway.control.listener import Server, address_of, bound, is_loopback
 from headway.control.live import LiveFeed
 from headway.control.otlp import SpanExport
+from headway.control.pages.slow_book import SlowBook
 from headway.control.pages.time_book import TimeBook
 from headway.control.phases import PhaseBook
 from headway.control.prices import compile_prices
@@ -88,6 +89,7 @@ class ControlProcess:
         self.admission = AdmissionBook(self.stored, self._objectives, self.ledger.now)
         self.time = TimeBook(self.engine, self.ledger.now)
         self.phases = PhaseBook(self.engine, self.ledger.now)
+        self.slow = SlowBook(self.engine, self.phases, self.ledger.now)
         endpoint = settings.control.otlp_endpoint
         self.spans = SpanExport(endpoint, version=__version__, known=self._model_hosts) if endpoint else None
         self.ingest = Ingest(facts, on_facts=self._export)
@@ -182,6 +184,7 @@ class ControlProcess:
             admission=self.admission,
             time=self.time,
             phases=self.phases,
+            slow=self.slow,
             traces=self.traces,
             probes=self.probes,
             gateway_address=reach(self.settings.gateway.listen),

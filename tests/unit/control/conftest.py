@@ -21,6 +21,7 @@ from headway.control.auth import Authenticator
 from headway.control.deps import Deps
 from headway.control.ingest import NotStored
 from headway.control.live import LiveFeed
+from headway.control.pages.slow_book import SlowBook
 from headway.control.pages.time_book import TimeBook
 from headway.control.phases import PhaseBook
 from headway.control.ports import (
@@ -249,6 +250,7 @@ class World:
         self.probes = probe_job()
         self._writing = asyncio.create_task(self.traces.run())
         self.engine = AwayEngine()
+        phases = PhaseBook(self.engine, lambda: NOW)  # type: ignore[arg-type] # as much of an engine as it asks
         self.deps = Deps(
             authenticator=self.authenticator,
             facts=self.facts,
@@ -260,7 +262,8 @@ class World:
             live=self.live,
             admission=self.admission,
             time=TimeBook(self.engine, lambda: NOW),  # type: ignore[arg-type] # as much of an engine as it asks
-            phases=PhaseBook(self.engine, lambda: NOW),  # type: ignore[arg-type] # as much of an engine as it asks
+            phases=phases,
+            slow=SlowBook(self.engine, phases, lambda: NOW),  # type: ignore[arg-type] # as much of an engine as it asks
             traces=self.traces,
             probes=self.probes,
             hosts=("board.example",),

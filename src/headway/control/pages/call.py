@@ -11,6 +11,7 @@ from headway.control.callbook import CallBook, OneCall
 from headway.control.charts import Phase, phases
 from headway.control.deps import Deps, Use, Viewer
 from headway.control.pages.render import show
+from headway.control.phases import Judged
 from headway.control.ports import AWAY
 from headway.control.words import milliseconds, percent, short_id, state_words
 from headway.facts.answers import Stalled
@@ -51,6 +52,8 @@ class CallPage(msgspec.Struct, frozen=True, kw_only=True):
     """The name of the key that was used, when the ledger can be asked."""
     stalled: Stalled | None = None
     """What it lost to others at its endpoint; None while it is in flight, for one that was sent nowhere, and while the facts are away."""
+    judged: Judged | None = None
+    """Its phases and the verdict; None while it is in flight or not stored, and while the facts are away."""
 
 
 def shares_of(attempts: tuple[AttemptRow, ...]) -> tuple[PhaseShare, ...]:
@@ -110,6 +113,16 @@ async def stalled_of(use: Deps, who: Who, one: OneCall) -> Stalled | None:
         return None  # the page says so where it shows what ran beside
 
 
+async def judged_of(use: Deps, who: Who, one: OneCall) -> Judged | None:
+    """Of a call that was sent somewhere."""
+    if one.stored is None or not one.stored.attempts:
+        return None
+    try:
+        return await use.phases.judged(one.call, who)
+    except AWAY:
+        return None  # the page says so where it shows what ran beside
+
+
 @router.get("/calls/{call}")
 async def call(request: Request, call: str, who: Viewer, use: Use) -> Response:
     """The page, or its JSON."""
@@ -119,5 +132,13 @@ async def call(request: Request, call: str, who: Viewer, use: Use) -> Response:
     rows = tuple(AttemptRow(fact=a, phases=phases(a, started)) for a in sorted(attempts, key=lambda a: a.attempt))
     key_name = await key_name_of(use, one.stored.fact.key if one.stored else "")
     stalled = await stalled_of(use, who, one)
-    page = CallPage(one=one, verdict=verdict_of(one), attempts=rows, shares=shares_of(rows), key_name=key_name, stalled=stalled)
+    page = CallPage(
+        one=one,
+        verdict=verdict_of(one),
+        attempts=rows,
+        shares=shares_of(rows),
+        key_name=key_name,
+        stalled=stalled,
+        judged=await judged_of(use, who, one),
+    )
     return show(request, who, "call.html", f"Call {short_id(call)}", page)

@@ -16,7 +16,7 @@ from headway.control import charts, charts_admission, words
 from headway.control.access import Who
 from headway.control.deps import deps_of
 from headway.control.errors import JSON, Refused, wants_json
-from headway.control.pages import time_charts
+from headway.control.pages import slow_charts, slow_words, time_charts
 from headway.control.pages.attention import amount_text
 from headway.control.ports import Bucket
 from headway.ledger.model import Role
@@ -64,6 +64,8 @@ def environment() -> Environment:
         charts=charts,
         admission_charts=charts_admission,
         time_charts=time_charts,
+        slow_charts=slow_charts,
+        slow_words=slow_words,
         version=__version__,
         Role=Role,
     )
