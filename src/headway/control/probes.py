@@ -30,6 +30,7 @@ from headway.ledger.model import KeyRecord
 log = logging.getLogger(__name__)
 TICK_S = 1.0
 FACTS_EVERY_MS = 60_000
+FACTS_LATE_MS = 15 * 60_000
 PRINCIPAL = "headway-probes"
 
 
@@ -179,9 +180,11 @@ class ProbeJob:
             self._wanted, self._read_ms = now, None
 
     async def _money_known(self) -> bool:
-        """Whether the facts have told within the last minute what was spent today. Before they ever did, nothing goes."""
+        """Whether the facts have told lately what was spent today. Before they ever did, nothing goes."""
         now = self._clock()
-        if self._read_ms is not None and now - self._read_ms < FACTS_EVERY_MS and now // DAY_MS == self._read_ms // DAY_MS:
+        # What runs now may be in the facts in part, and would count twice: they are read between rounds, as long as that can be had.
+        fresh_ms = FACTS_LATE_MS if self._rounds else FACTS_EVERY_MS
+        if self._read_ms is not None and now // DAY_MS == self._read_ms // DAY_MS and now - self._read_ms < fresh_ms:
             return True
         day = now // DAY_MS * DAY_MS
         try:
@@ -199,12 +202,11 @@ class ProbeJob:
         return True
 
     def _begin(self, held: Held) -> None:
-        task = asyncio.create_task(self._round(held))
+        task = asyncio.create_task(self._round(held, self._schedule.lanes[held.route]))
         self._rounds.add(task)
         task.add_done_callback(self._rounds.discard)
 
-    async def _round(self, held: Held) -> None:
-        lane = self._schedule.lanes[held.route]
+    async def _round(self, held: Held, lane: Lane) -> None:
         uppers = round_costs(lane.plan)
         spent = 0
         try:

@@ -75,6 +75,7 @@ class Vitals:
                 ("sent", "Spans taken by the collector.", spans.sent),
                 ("shed", "Spans that did not fit the queue.", spans.shed),
                 ("refused", "Spans that the collector did not want.", spans.refused),
+                ("unjudged", "Calls whose verdict no span tells, since too many came.", spans.unjudged),
             ):
                 lines += _family(f"headway_control_spans_{name}_total", "counter", help_text, [("", value)])
         if self._traces is not None:

@@ -161,6 +161,36 @@ async def test_what_the_facts_say_was_spent_counts_after_a_restart() -> None:
         assert b.job.view().spent_nano_usd == 10**9
 
 
+async def test_what_a_round_costs_counts_once_though_the_facts_tell_it_while_it_runs() -> None:
+    async with bench() as b:
+        await b.job.start("one/m1")
+        b.facts.rows = (ProbeSpent(route="one/m1", calls=2, nano_usd=500, unknown=0),)
+        b.ahead_ms = 5 * 60_000
+        await b.job.tick()
+        assert b.facts.asked == 1, "not between its calls"
+        await b.round_over()
+        cost = b.job.view().spent_nano_usd
+        b.facts.rows = (ProbeSpent(route="one/m1", calls=4, nano_usd=cost, unknown=0),)
+        b.ahead_ms = 5 * 60_000 + 1
+        await asyncio.gather(*b.job._rounds)
+        with pytest.raises(Refused):
+            await b.job.start("claude/opus")
+        assert b.facts.asked == 2
+        assert b.job.view().spent_nano_usd == cost
+
+
+async def test_a_route_that_is_taken_out_while_its_round_runs() -> None:
+    async with bench() as b:
+        await b.job.start("one/m1")
+        b.settings = msgspec.structs.replace(b.settings, providers={})
+        assert b.job.view().routes == ()
+        await asyncio.gather(*b.job._rounds)
+        view = b.job.view()
+        assert view.reserved_nano_usd == 0
+        assert view.spent_nano_usd > 0
+        assert len(b.calls()) == 4
+
+
 async def test_while_the_facts_are_away_nothing_goes() -> None:
     async with bench() as b:
         b.facts.away = "the disk is on fire"
