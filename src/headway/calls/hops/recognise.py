@@ -6,7 +6,6 @@ of the roles only ``model`` holds for spans of kind server.
 """
 
 import hashlib
-import ipaddress
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final, NamedTuple
@@ -94,6 +93,10 @@ WANTED: Final = frozenset(
 """Every attribute of a span that is looked at; readers need not decode others."""
 
 
+_TELLING: Final = WANTED - {*PEERS, *HOSTS, "error", "span.kind"}
+"""Keys of which one at least must be there for anything but a peer to be told."""
+
+
 class Recognised(msgspec.Struct, frozen=True, kw_only=True):
     """What attributes say of a span. ``hop`` empty: the service's own."""
 
@@ -115,6 +118,9 @@ def recognise(name: str, kind: str, attributes: Mapping[str, Value]) -> Recognis
     """``name`` of the span; ``kind`` client, server, internal, producer, consumer or empty. Other attributes than ``WANTED`` do not matter."""
     if not attributes:
         return NOTHING
+    if _TELLING.isdisjoint(attributes):  # most spans: a client's that names its peer, if anything
+        peer = "" if kind == SERVER else _peer(attributes)
+        return Recognised(peer=peer) if peer else NOTHING
     role = _role(kind, attributes)
     hop = _text(attributes, (HOP,)) or (_hop(role, name, attributes) if role else "")
     data = role not in ("", MODEL) or HOP in attributes
@@ -155,15 +161,7 @@ def _peer(attributes: Mapping[str, Value]) -> str:
     if named := _text(attributes, PEERS):
         return named
     host = _text(attributes, HOSTS)
-    return "" if not host or host == "localhost" or _is_address(host) else host
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host.strip("[]"))
-    except ValueError:
-        return False
-    return True
+    return "" if not host or host == "localhost" or ":" in host or host.replace(".", "").isdigit() else host
 
 
 def _text(attributes: Mapping[str, Value], keys: Sequence[str]) -> str:

@@ -81,8 +81,9 @@ def _take(span: Any, service: str, into: Reading) -> None:
 def _attributes(pairs: Iterable[Any], into: Reading) -> dict[str, Value]:
     found: dict[str, Value] = {}
     for pair in pairs:
-        if pair.key in WANTED:
-            into.put(found, pair.key, _value(pair.value))
+        key = pair.key
+        if key in WANTED:
+            into.put(found, key, _value(pair.value))
         elif pair.ByteSize() > TRACE_ATTRIBUTE_CHARS_MAX:
             into.mended[ATTRIBUTE_TRUNCATED] += 1
     return found
