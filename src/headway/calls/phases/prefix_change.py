@@ -140,7 +140,10 @@ class _Kind:
     def _told(self) -> Break:
         run = self._run
         first, before, blocks = run[0]
-        kind, what, at = _read(first, before, len(run) >= EVERY_CALL_MIN)
+        every = len(run) >= EVERY_CALL_MIN
+        # what comes with every call is seen between two of them: the one before may have had nothing there
+        again = every and first.ref == before.ref
+        kind, what, at = _read(run[1][0], first, every) if again else _read(first, before, every)
         lost = [(each, each * prompt.token_ms) for prompt, _, _ in run if (each := self._lost(prompt)) is not None]
         begin = bytes_before(blocks)
         return Break(
