@@ -82,6 +82,24 @@ def recorded(reads_ms: list[float], blocked: tuple[int, ...] = (), **more: objec
 READS = [120.0, 140.0, 160.0, 200.0, 880.0]
 
 
+PINNED = {
+    "headway_first_token_seconds": ("feature", "route"),
+    "headway_call_seconds": ("feature", "route"),
+    "headway_queue_seconds": ("feature",),
+    "headway_upstream_head_seconds": ("provider",),
+    "headway_phase_seconds": ("phase", "route"),
+    "headway_token_gap_seconds": ("route",),
+    "headway_probe_first_token_seconds": ("kind", "route"),
+    "headway_admission_wait_seconds": ("class",),
+    "headway_loop_lag_seconds": (),
+}
+
+
+def test_histograms_are_pinned_by_name_and_label() -> None:
+    families = GatewayMetrics().registry.families()
+    assert {family.name: family.label_names for family in families if family.kind == "histogram"} == PINNED
+
+
 def test_openmetrics_is_read_by_the_official_parser_with_its_exemplars() -> None:
     page = openmetrics(recorded(READS).render(exemplars=True))
     families = {family.name: family for family in openmetrics_families(page)}
