@@ -69,7 +69,7 @@ def read_call(reader: Reader, call: str, before_ms: int, after_ms: int, limit: i
     fact = found[0]
     at = fact.started_wall_ms
     if fact.routed:
-        rows.take(PhaseQuery(since_wall_ms=at - before_ms, until_wall_ms=at + 1, routed=fact.routed), limit)
+        rows.take(PhaseQuery(since_wall_ms=at - before_ms, until_wall_ms=at + 1, routed=fact.routed), limit + 1)
         rows.take(PhaseQuery(since_wall_ms=at, until_wall_ms=at + after_ms, routed=fact.routed, oldest=True), limit)
     if fact.run:
         rows.take(PhaseQuery(since_wall_ms=at - before_ms, until_wall_ms=at + 1, run=fact.run), limit)
