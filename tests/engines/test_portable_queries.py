@@ -9,6 +9,7 @@ import inspect
 import json
 import math
 import os
+import pkgutil
 import shutil
 import subprocess
 from decimal import Decimal
@@ -21,6 +22,7 @@ import ibis.expr.types as ir
 import pytest
 from engine_cases import CASES
 
+from headway import facts
 from headway.facts.views import view
 
 pytestmark = pytest.mark.slow
@@ -28,9 +30,16 @@ ROOT = Path(__file__).resolve().parents[2]
 PYTHON = ROOT / ".venv-engines" / "bin" / "python"
 SEED = 11
 ENGINES = ("chdb", "spark")
-MODULES = ("queries", "latency_queries", "admission_queries")
-NO_QUERY = {"queries.table", "queries.matching", "latency_queries.matching", "latency_queries.sorted_once", "queries.sorted_once"}
+NO_QUERY = {"queries.table", "queries.matching"}
+"""Parts of queries."""
 LIMIT_S = 500
+KNOWN = {
+    (
+        "chdb",
+        "phase_queries.heads",
+    ): "ClickHouse's substring counts bytes where the others count characters: a head is shorter there"
+}
+"""Differences that stand, by engine and case, each with its reason; one that goes away fails."""
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +53,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def here(folder: Path) -> dict[str, Any]:
     """DuckDB's answers, through the views of the product."""
     with duckdb.connect(":memory:") as database:
-        for table in ("call", "attempt"):
+        for table in engine_data.TABLES:
             database.execute(view(table, tuple(sorted((folder / table).glob("*.parquet")))))
         return {name: _here(database, make()) for name, make in CASES.items()}
 
@@ -65,12 +74,16 @@ def there(request: pytest.FixtureRequest, folder: Path, tmp_path_factory: pytest
     )
     assert done.returncode == 0, done.stderr[-4000:]
     told: dict[str, Any] = json.loads(out.read_text())
-    return told["answers"]  # type: ignore[no-any-return]
+    return told
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_equal_to_duckdb(case: str, here: dict[str, Any], there: dict[str, Any]) -> None:
-    mine, theirs = here[case], there[case]
+    mine, theirs = here[case], there["answers"][case]
+    known = KNOWN.get((there["engine"], case))
+    if known:
+        assert theirs["rows"] != mine["rows"], f"no longer so: {known}"
+        pytest.xfail(known)
     assert "error" not in theirs, theirs["error"]
     assert theirs["columns"] == mine["columns"]
     assert len(theirs["rows"]) == len(mine["rows"])
@@ -83,7 +96,8 @@ def test_equal_to_duckdb(case: str, here: dict[str, Any], there: dict[str, Any])
 def test_every_named_query_has_a_case() -> None:
     covered = {".".join(name.split(".")[:2]) for name in CASES}
     found = set()
-    for module in MODULES:
+    modules = [each.name for each in pkgutil.iter_modules(facts.__path__) if each.name.endswith("queries")]
+    for module in modules:
         loaded = importlib.import_module(f"headway.facts.{module}")
         for name, function in inspect.getmembers(loaded, inspect.isfunction):
             own = function.__module__ == loaded.__name__

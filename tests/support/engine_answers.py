@@ -13,7 +13,7 @@ from typing import Any
 import ibis
 from engine_cases import CASES
 
-TABLES = ("call", "attempt")
+TABLES = ("call", "attempt", "span", "recording")
 SETTINGS = {"join_use_nulls": 1, "schema_inference_make_columns_nullable": 1}
 """ClickHouse fills the unmatched side of a join with zeros unless told; Parquet's columns may hold nulls."""
 Answer = dict[str, Any]

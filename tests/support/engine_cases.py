@@ -9,8 +9,10 @@ import ibis
 import ibis.expr.types as ir
 
 from headway.calls.admission.objectives import Objective
-from headway.facts import admission_queries, latency_queries, queries
+from headway.facts import admission_queries, hop_queries, latency_queries, phase_queries, probe_queries, queries
 from headway.facts.answers import ANY, FAILED, AdmissionQuery, CallQuery
+from headway.facts.hop_range import HopQuery
+from headway.facts.phases import PhaseQuery
 
 T0_WALL_MS = 1_764_028_800_000
 HOUR_MS = 3_600_000
@@ -21,6 +23,8 @@ GOALS = {
     "interactive": Objective(klass="interactive", first_token_ms=400.0, share=0.95),
     "batch": Objective(klass="batch", first_token_ms=2_000.0, share=0.9),
 }
+PHASES = PhaseQuery(since_wall_ms=T0_WALL_MS, until_wall_ms=UNTIL_WALL_MS)
+TRACES = HopQuery(since_wall_us=T0_WALL_MS * 1000, until_wall_us=UNTIL_WALL_MS * 1000, tenant="tenant-1")
 SOME = ("call_000017", "call_000400", "call_001999")
 
 CASES: dict[str, Callable[[], ir.Table]] = {
@@ -51,6 +55,16 @@ CASES: dict[str, Callable[[], ir.Table]] = {
     "admission_queries.moments": lambda: admission_queries.moments(EVERYTHING, HOUR_MS),
     "admission_queries.giants": lambda: admission_queries.giants(EVERYTHING, 20),
     "admission_queries.spans": lambda: admission_queries.spans(EVERYTHING, 500),
+    "phase_queries.phase_calls": lambda: phase_queries.phase_calls(PHASES, 500),
+    "phase_queries.phase_count": lambda: phase_queries.phase_count(PHASES),
+    "phase_queries.phase_attempts": lambda: phase_queries.phase_attempts(PHASES, 500),
+    "phase_queries.cache_routes": lambda: _in_order(phase_queries.cache_routes()),
+    "phase_queries.engines_telling": lambda: _in_order(phase_queries.engines_telling()),
+    "phase_queries.heads": lambda: phase_queries.heads(PHASES, 50, 12),
+    "hop_queries.traces_between": lambda: hop_queries.traces_between(TRACES),
+    "hop_queries.spans_of_traces": lambda: hop_queries.spans_of_traces(TRACES).order_by("trace", "span"),
+    "probe_queries.times": lambda: probe_queries.times("", T0_WALL_MS, UNTIL_WALL_MS, 200),
+    "probe_queries.spent": lambda: probe_queries.spent(T0_WALL_MS, UNTIL_WALL_MS),
     "subset.unnest": lambda: _leases().group_by("lease").aggregate(calls=ibis._.count()).order_by("lease"),
     "subset.array_length": lambda: (
         queries.table("call")

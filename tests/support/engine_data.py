@@ -6,11 +6,12 @@ from pathlib import Path
 import pyarrow.parquet as pq
 from engine_cases import HOUR_MS, T0_WALL_MS
 
-from headway.facts.model import AttemptFact, CallFact
+from headway.facts.model import AttemptFact, CallFact, RecordingFact, SpanFact
 from headway.facts.parquet import arrow_table
 
 CALLS = 3_000
-FILES = 3
+FILES, SPANS = 3, 2_000
+TABLES = ("call", "attempt", "span", "recording")
 ENDPOINTS = ("gpu-1", "gpu-2")
 OUTCOMES = ("done",) * 12 + ("refused", "upstream_error", "timeout", "client_gone", "evicted")
 
@@ -18,8 +19,10 @@ OUTCOMES = ("done",) * 12 + ("refused", "upstream_error", "timeout", "client_gon
 def write(folder: Path, seed: int) -> None:
     rng = random.Random(seed)
     pairs = [_call(number, rng) for number in range(CALLS)]
-    for table in ("call", "attempt"):
+    for table in TABLES:
         (folder / table).mkdir(parents=True)
+    pq.write_table(arrow_table("span", [_span(number, rng) for number in range(SPANS)]), folder / "span" / "0.parquet")
+    pq.write_table(arrow_table("recording", [_recording(number, rng) for number in range(100)]), folder / "recording" / "0.parquet")
     size = -(-CALLS // FILES)
     for number in range(FILES):
         part = pairs[number * size : (number + 1) * size]
@@ -73,6 +76,9 @@ def _attempt(call: str, attempt: int, started: int, first: float | None, rng: ra
         started_wall_ms=started + attempt,
         gateway="g",
         endpoint=rng.choice(ENDPOINTS),
+        provider=f"prov-{rng.randrange(3)}",
+        cached_tokens=rng.choice((None, 0, 100)),
+        engine_waiting=rng.choice((None, None, 3)),
         upstream_model=f"model-{rng.randrange(3)}",
         status=rng.choice((200, 200, 429, 0)),
         queue_ms=round(rng.expovariate(1 / 20), 3),
@@ -80,4 +86,30 @@ def _attempt(call: str, attempt: int, started: int, first: float | None, rng: ra
         duration_ms=round((first or 100.0) * 2, 3),
         token_times=bytes(rng.randrange(128) for _ in range(rng.randrange(5))),
         chunks=rng.randrange(40),
+    )
+
+
+def _span(number: int, rng: random.Random) -> SpanFact:
+    start = (T0_WALL_MS + rng.randrange(6 * HOUR_MS)) * 1000
+    return SpanFact(
+        trace=f"{number // 8:032x}",
+        span=f"{number:016x}",
+        parent=f"{number - 1:016x}" if number % 8 else "",
+        name=rng.choice(("auth", "поиск")),
+        kind="server",
+        start_wall_us=start,
+        at_wall_us=start,
+        duration_us=rng.randrange(1, 10**6),
+        tenant=rng.choice(("tenant-1", "tenant-2")),
+        awaited=rng.random() < 0.8,
+        input_tokens=rng.choice((None, 7)),
+        inputs=("a", "b")[: rng.randrange(3)],
+    )
+
+
+def _recording(number: int, rng: random.Random) -> RecordingFact:
+    at = T0_WALL_MS + rng.randrange(6 * HOUR_MS)
+    prompt = rng.choice(("größer als ein Wort", "short", "日本語のとても長い文章です。続きます", ""))
+    return RecordingFact(
+        call=f"call_{number:06d}", feature="f", tenant="t", at_wall_ms=at, keep_until_wall_ms=at + 1, prompt=prompt
     )
