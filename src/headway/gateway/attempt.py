@@ -150,6 +150,7 @@ async def _exchange(services: Services, flow: Flow, track: Track, *, ask: bool =
             return await _relay_stream(services, flow, track, exchange, relay)
         return await _relay_whole(services, flow, track, exchange, services.dialects[dialect])
     finally:
+        track.answered_at = exchange.ended_at
         await exchange.close()
 
 

@@ -136,6 +136,7 @@ async def send(services: Services, flow: Flow, target: Target) -> None:
             note_head(services, flow, track, exchange)
             await _pass(flow, track, exchange)
         finally:
+            track.answered_at = exchange.ended_at
             await exchange.close()
     except UpstreamError as error:
         track.sent = error.sent
