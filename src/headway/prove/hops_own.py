@@ -85,7 +85,7 @@ class Round(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def kernel_us(self) -> float:
-        """Two crossings."""
+        """Two crossings. Below zero where a reader is awake before the call that wrote to it has returned: such writes are counted as own time."""
         return self.straight_waited_us - self.held_us
 
 
