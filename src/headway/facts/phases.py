@@ -129,8 +129,8 @@ class Joiner:
         found = [self._seen(call, tries.get(call.call, ())) for call in calls]
         beside = beside_tokens(found)
         return tuple(
-            seen if seen.hosted else msgspec.structs.replace(seen, beside_tokens=tokens)
-            for seen, tokens in zip(found, beside, strict=True)
+            seen if seen.hosted else msgspec.structs.replace(seen, beside_tokens=first, beside_decode_tokens=later)
+            for seen, (first, later) in zip(found, beside, strict=True)
         )
 
     def _seen(self, call: CallFact, tries: Sequence[AttemptFact]) -> Seen:
@@ -176,23 +176,40 @@ class Joiner:
         return None if last is None else float(call.started_wall_ms - last)
 
 
-def beside_tokens(calls: Sequence[Seen]) -> list[int]:
-    """Uncached prompt tokens of others that the same engine was reading while it read each; ``calls`` in order of arrival."""
-    found = [0] * len(calls)
-    reading: dict[tuple[str, str], list[tuple[float, int, int]]] = {}
+def beside_tokens(calls: Sequence[Seen]) -> list[tuple[int, int]]:
+    """Uncached prompt tokens of others that the same engine was reading while it read each, and while it answered each; ``calls`` in order of arrival."""
+    reading, answering = [0] * len(calls), [0] * len(calls)
+    still: dict[tuple[str, str], list[_Span]] = {}
     order = sorted(range(len(calls)), key=lambda i: calls[i].at_ms + calls[i].sent_ms)
     for i in order:
         call = calls[i]
         if call.first_token_ms is None:
             continue
-        begin, end = call.at_ms + call.sent_ms, call.at_ms + call.first_token_ms
-        tokens = max((call.input_tokens or 0) - (call.cached_tokens or 0), 0)
-        still = [each for each in reading.get((call.provider, call.address), ()) if each[0] > begin]
-        for _, other, others_tokens in still:
-            found[i] += others_tokens
-            found[other] += tokens
-        reading[(call.provider, call.address)] = [*still, (end, i, tokens)]
-    return found
+        mine = _Span(i, call)
+        others = [each for each in still.get((call.provider, call.address), ()) if each.ends_ms > mine.sent_ms]
+        for other in others:  # was sent before; an answer may go on while this prompt is read, and be over before this one's begins
+            if other.first_ms > mine.sent_ms:
+                reading[i] += other.tokens
+                reading[other.at] += mine.tokens
+            if other.first_ms > mine.first_ms:
+                answering[i] += other.tokens
+            if other.ends_ms > mine.sent_ms and mine.first_ms > other.first_ms:
+                answering[other.at] += mine.tokens
+        still[(call.provider, call.address)] = [*others, mine]
+    return list(zip(reading, answering, strict=True))
+
+
+class _Span:
+    """When a call was read and answered, on the wall's clock."""
+
+    __slots__ = ("at", "ends_ms", "first_ms", "sent_ms", "tokens")
+
+    def __init__(self, at: int, call: Seen) -> None:
+        self.at = at
+        self.sent_ms = call.at_ms + call.sent_ms
+        self.first_ms = call.at_ms + (call.first_token_ms or 0.0)
+        self.ends_ms = max(call.at_ms + (call.last_token_ms or 0.0), self.first_ms)
+        self.tokens = max((call.input_tokens or 0) - (call.cached_tokens or 0), 0)
 
 
 def _prompt(call: CallFact, tries: Iterable[AttemptFact], head: bytes) -> Prompt:

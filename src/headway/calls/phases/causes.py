@@ -4,7 +4,7 @@ A rule looks at one ``Case`` and answers a ``Claim``, or None where it has nothi
 hold, names the signal, and says how much it might have explained.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import expm1
 
 import msgspec
@@ -12,6 +12,7 @@ import msgspec
 from headway.calls.phases.medians import median, rank_sum_p
 from headway.calls.phases.model import Cause, Evidence, Phase, Seen
 from headway.calls.phases.parts import Parts
+from headway.calls.phases.series import Series
 from headway.calls.phases.settings import Settings
 from headway.calls.phases.target import Place, Recent, Target, Usuals
 
@@ -221,6 +222,9 @@ def slow_decode(case: Case) -> Claim | None:
         return None
     took = parts.split.parts_ms[Phase.DECODE] + parts.split.parts_ms[Phase.STALL]
     evidence = [_seen("from the first token to the last", took, took - parts.pace_ms, "ms")]
+    if case.seen.hosted and not _marked(case) and _together(case, lambda r: not r.probe and r.tenant != case.seen.tenant)[2]:
+        missing = "others were slow at the same time, and the provider reports neither region nor fingerprint: a neighbour or a changed route"
+        return _lacks(Cause.SLOW_DECODE, parts.pace_ms, missing, *evidence)
     if stalled := parts.split.parts_ms[Phase.STALL]:
         evidence.append(_seen("of it in stalls", stalled, 0.0, "ms"))
     return _held(Cause.SLOW_DECODE, parts.pace_ms, *evidence)
@@ -283,24 +287,28 @@ def _near_limit(case: Case) -> bool:
 
 
 def _neighbour_own(case: Case) -> Claim | None:
-    seen, crowd = case.seen, case.target.crowd
-    told = (
-        ("requests waiting in the engine", seen.engine_waiting, crowd.waiting, ""),
-        ("prompt tokens that others had read beside it", seen.beside_tokens, crowd.beside, "tokens"),
-        ("requests that the engine had set aside", seen.engine_preempted, crowd.preempted, ""),
-        ("requests running beside it", seen.engine_running, crowd.running, ""),
-    )
-    if all(value is None for _, value, _, _ in told):
+    """What is waiting, read or running beside a call makes its first token late; its pace is slowed by what runs or is read while it decodes."""
+    seen, crowd, settings = case.seen, case.target.crowd, case.settings
+    waiting = ("requests waiting in the engine", seen.engine_waiting, crowd.waiting, "")
+    beside = ("prompt tokens that others had read beside it", seen.beside_tokens, crowd.beside, "tokens")
+    preempted = ("requests that the engine had set aside", seen.engine_preempted, crowd.preempted, "")
+    running = ("requests running beside it", seen.engine_running, crowd.running, "")
+    meanwhile = ("prompt tokens that others had read while it decoded", seen.beside_decode_tokens, crowd.beside_decode, "tokens")
+    if all(told[1] is None for told in (waiting, beside, preempted, running)):
         return _lacks(Cause.NEIGHBOUR, case.left_ms, "the engine tells nothing of its queue")
-    bound = case.settings.neighbour_units if case.first_ms >= case.slower_ms else case.settings.neighbour_pace_units
-    more = [
+    late = _more((waiting, beside, preempted, running), settings.neighbour_units) if case.first_ms > 0 else []
+    slower = _more((preempted, running, meanwhile), settings.neighbour_pace_units) if case.slower_ms > 0 else []
+    explained = (case.first_ms if late else 0.0) + (case.slower_ms if slower else 0.0)
+    return _held(Cause.NEIGHBOUR, explained, *dict.fromkeys([*late, *slower]), _first_token(case)) if late or slower else None
+
+
+def _more(told: Sequence[tuple[str, int | None, Series, str]], units: float) -> list[Evidence]:
+    """What is so far above its usual."""
+    return [
         _seen(what, float(value), series.median(), unit)
         for what, value, series, unit in told
-        if value and value > series.median() and (len(series) == 0 or series.units(value) > bound)
+        if value and value > series.median() and (len(series) == 0 or series.units(value) > units)
     ]
-    if not more:
-        return None
-    return _held(Cause.NEIGHBOUR, case.left_ms, *more, _first_token(case))
 
 
 def _neighbour_hosted(case: Case) -> Claim | None:

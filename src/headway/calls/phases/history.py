@@ -3,7 +3,7 @@
 from math import log1p
 
 from headway.calls.phases.model import Phase, Seen
-from headway.calls.phases.parts import Parts, parts_of, point_of, share_cached, uncached_of
+from headway.calls.phases.parts import Parts, parts_of, point_of, running_of, share_cached, uncached_of
 from headway.calls.phases.residual import Lane
 from headway.calls.phases.settings import Settings
 from headway.calls.phases.target import Crowd, Place, Recent, Target, Usuals, kept
@@ -61,7 +61,7 @@ class History:
             return
         for each in {id(target.whole): target.whole, id(place): place}.values():
             each.recent.append(found)
-            if parts.streamed:
+            if parts.streamed and not _another_size(parts):
                 each.first.receive(parts.residual_units, seen.at_ms)
             if parts.pace_token_ms is not None:
                 each.pace.receive(parts.pace_units, seen.at_ms)
@@ -69,12 +69,17 @@ class History:
     def _lane(self, seen: Seen, parts: Parts, target: Target, lane: Lane) -> None:
         """While a rise lasts, a lane that was usual before learns nothing of it: else the slow hour would be the measure of itself."""
         held = target.rose() is not None and lane.n >= self.settings.baseline_calls_min and target.settled(lane, seen.at_ms)
-        if not held:
+        if not held or _another_size(parts):
             lane.learn(seen.at_ms, point_of(seen, parts))
         if lane is target.lane(seen):
             lane.residuals.add(seen.at_ms, parts.residual)
         if parts.pace_token_ms is not None:
-            lane.pace.add(seen.at_ms, parts.pace_token_ms)
+            lane.learn_pace(seen.at_ms, parts.pace_token_ms, running_of(seen))
+
+
+def _another_size(parts: Parts) -> bool:
+    """Prompts of a size that is not usual: how far they are off says how well the line knows their size, and nothing of the level."""
+    return parts.prompt_odd or parts.cold_tokens > 0
 
 
 def _usual(usuals: Usuals, seen: Seen, parts: Parts) -> None:
@@ -102,6 +107,7 @@ def _crowd(crowd: Crowd, seen: Seen) -> None:
         (crowd.running, seen.engine_running),
         (crowd.preempted, seen.engine_preempted),
         (crowd.beside, seen.beside_tokens),
+        (crowd.beside_decode, seen.beside_decode_tokens),
     ):
         if value is not None:
             series.add(seen.at_ms, float(value))

@@ -20,6 +20,8 @@ class Usual(msgspec.Struct, frozen=True, kw_only=True):
     median: float
     scale: float
     p90: float
+    mad: float
+    """1.4826 MAD alone."""
 
     def units(self, value: float, floor: float = 1e-9) -> float:
         """How many scales ``value`` lies above the median."""
@@ -50,9 +52,10 @@ def usual_of(values: Sequence[float]) -> Usual:
     ordered = sorted(values)
     centre = middle(ordered)
     p75, p90 = (ordered[min(int(share * len(ordered)), len(ordered) - 1)] for share in (0.75, 0.9))
-    scale = max(mad_scale(ordered, centre), (p75 - centre) / _P75_SIGMAS)
+    mad = mad_scale(ordered, centre)
+    scale = max(mad, (p75 - centre) / _P75_SIGMAS)
     scale = max(scale, min((p90 - centre) / _P90_SIGMAS, _TAIL_MAX * scale))
-    return Usual(n=len(ordered), median=centre, scale=scale, p90=p90)
+    return Usual(n=len(ordered), median=centre, scale=scale, p90=p90, mad=mad)
 
 
 def rank_sum_p(later: Sequence[float], earlier: Sequence[float]) -> float:

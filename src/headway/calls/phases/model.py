@@ -95,11 +95,13 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     engine_running: int | None = None
     engine_preempted: int | None = None
     beside_tokens: int | None = None
-    """Prompt tokens of other calls that our own gateway had in prefill beside it."""
+    """Prompt tokens of other calls that our own gateway had in prefill beside it, until its first token."""
     hosted: bool = False
     """Somebody else's engine: nothing of its queue can be seen."""
     asked: str = ""
     """The model name that was sent; ``model`` is the one that answered. Empty: the same."""
+    beside_decode_tokens: int | None = None
+    """The same from its first token to its last."""
     probe: bool = False
     """A probe of our own: what it finds says how the route is, whoever else calls."""
 

@@ -75,7 +75,7 @@ def parts_of(seen: Seen, target: Target) -> Parts:
     times = split(seen)
     usuals, lane = target.usuals(seen.tenant), target.lane(seen)
     first = _First(seen, target, usuals, lane, times)
-    decode = _Decode(seen, usuals, lane, times, first)
+    decode = _Decode(seen, target, usuals, lane, times, first)
     part = times.parts_ms
     reader, pace = _hidden(_over(usuals.blocked, part[Phase.READER]), decode.pace_ms)
     throttled = min(max(seen.throttled_ms, 0.0), part[Phase.ATTEMPTS])
@@ -96,7 +96,7 @@ def parts_of(seen: Seen, target: Target) -> Parts:
     over = sum(found.values())
     usual_ms = max(times.duration_ms - over, 1.0)
     noise = (first.rest_ms + pace) / usual_ms
-    units = _units(usuals, lane, noise, first.residual, decode.pace_token_ms)
+    units = _units(usuals, lane, noise, first.residual, decode.pace_share)
     excess = over - _ordinary_noise(units, first.rest_ms, pace, target.settings)
     expected = max(times.duration_ms - excess, 1.0)
     return Parts(
@@ -114,7 +114,7 @@ def parts_of(seen: Seen, target: Target) -> Parts:
         residual_units=units[1],
         pace_token_ms=decode.pace_token_ms,
         pace_units=units[2],
-        pace_off=_off(decode.pace_token_ms, lane),
+        pace_off=log(decode.pace_share) if decode.pace_share is not None else None,
         uncached=first.uncached,
         cold_tokens=first.cold_tokens,
         prompt_odd=first.prompt_odd,
@@ -125,7 +125,7 @@ def parts_of(seen: Seen, target: Target) -> Parts:
 
 
 def _units(
-    usuals: Usuals, lane: Lane | None, noise: float, residual_log: float, pace_token_ms: float | None
+    usuals: Usuals, lane: Lane | None, noise: float, residual_log: float, pace_share: float | None
 ) -> tuple[float, float, float]:
     """How unusual first token and pace are together, the first token, and the pace."""
     if lane is None:
@@ -133,7 +133,7 @@ def _units(
     return (
         usuals.excess.units(noise),
         lane.residuals.units(residual_log),
-        lane.pace.units(pace_token_ms) if pace_token_ms is not None else 0.0,
+        lane.pace.units(pace_share) if pace_share is not None else 0.0,
     )
 
 
@@ -149,7 +149,7 @@ def _slow_above_ms(usuals: Usuals, usual_ms: float, settings: Settings) -> float
     """Of a call that takes longer than its like by ordinary amounts of tokens, not a larger excess is asked than of the usual one."""
     usual = usuals.excess.usual
     enough = usual is not None and usual.n >= settings.baseline_calls_min
-    scale = usual.scale if usual is not None and enough else _SCALE_UNKNOWN
+    scale = usual.mad if usual is not None and enough else _SCALE_UNKNOWN
     common = min(usual_ms, usuals.expected.median(otherwise=usual_ms))
     return max(settings.slow_units * scale * common, settings.slow_share * common, settings.slow_ms)
 
@@ -170,11 +170,15 @@ def _over(series: Series, ms: float) -> float:
     return ms - series.median() if series.odd(ms) else 0.0
 
 
-def _off(token_ms: float | None, lane: Lane | None) -> float | None:
-    """Log of the time a token over the lane's usual."""
-    if token_ms is None or lane is None or not len(lane.pace):
-        return None
-    return log(token_ms / max(lane.pace.median(), 1e-3))
+def running_of(seen: Seen) -> float | None:
+    """None where the engine does not say."""
+    return None if seen.engine_running is None else float(seen.engine_running)
+
+
+def _token_ms(seen: Seen, target: Target, lane: Lane | None) -> float | None:
+    """Milliseconds a token usually takes at this load; at the usual one where this is unusual."""
+    running = running_of(seen)
+    return None if lane is None else lane.pace_ms(None if running is None else _ordinary(target.crowd.running, running))
 
 
 def _hidden(reader_ms: float, pace_ms: float) -> tuple[float, float]:
@@ -199,7 +203,7 @@ class _First:
         line = lane.line if lane is not None else Line()
         rise = target.rose()
         level = lane.level_ms(seen.at_ms, rise.stamp_ms if rise is not None else None) if lane is not None else 0.0
-        pace_ms = lane.pace.median() if lane is not None else 0.0
+        pace_ms = _token_ms(seen, target, lane) or 0.0
         waiting, beside = float(seen.engine_waiting or 0), float(seen.beside_tokens or 0)
         self.expected_ms = max(line.at(self.uncached, waiting, beside) + level, 1.0)
         provider = times.parts_ms[Phase.PROVIDER]
@@ -250,12 +254,13 @@ def _thinking(seen: Seen, provider_ms: float, expected_ms: float, pace_ms: float
 class _Decode:
     """From the first token to the last."""
 
-    def __init__(self, seen: Seen, usuals: Usuals, lane: Lane | None, times: Split, first: _First) -> None:
+    def __init__(self, seen: Seen, target: Target, usuals: Usuals, lane: Lane | None, times: Split, first: _First) -> None:
         self.output_ms = self.pace_ms = 0.0
         self.pace_token_ms: float | None = None
+        self.pace_share: float | None = None
         tokens = seen.output_tokens if seen.output_tokens is not None else len(seen.token_ms) or None
         self.odd = tokens is not None and usuals.output.odd(log1p(tokens))
-        usual_ms = lane.pace.median() if lane is not None and len(lane.pace) else None
+        usual_ms = _token_ms(seen, target, lane)
         if tokens is None:
             return
         if self.odd and usual_ms is not None:
@@ -266,6 +271,7 @@ class _Decode:
             return
         if shown >= PACE_TOKENS_MIN and took > 0:
             self.pace_token_ms = took / (shown - 1)
+            self.pace_share = self.pace_token_ms / usual_ms if usual_ms is not None else None
         if usual_ms is not None:
             self.pace_ms = took - (shown - 1) * usual_ms
 

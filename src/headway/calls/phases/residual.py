@@ -10,14 +10,27 @@ from headway.calls.phases.settings import Settings
 
 RESIDUAL_FLOOR = 0.03
 """Least spread of R: three per cent."""
-PACE_FLOOR_MS = 0.1
+PACE_FLOOR = 0.01
 _FIRST_FITS = 8
+_TOKEN_MS_MIN = 1e-3
 
 
 class Lane:
     """The calls of one target that one region, fingerprint or engine answered: their line, its residuals, their pace."""
 
-    __slots__ = ("_levels", "_settings", "_unfitted", "born_index", "born_ms", "line", "pace", "points", "residuals")
+    __slots__ = (
+        "_levels",
+        "_settings",
+        "_unfitted",
+        "born_index",
+        "born_ms",
+        "line",
+        "pace",
+        "pace_line",
+        "paces",
+        "points",
+        "residuals",
+    )
 
     def __init__(self, settings: Settings, born_ms: int, born_index: int) -> None:
         self._settings = settings
@@ -28,8 +41,11 @@ class Lane:
         self._unfitted = 0
         self.residuals = Series(settings, RESIDUAL_FLOOR)
         """R, in logs."""
-        self.pace = Series(settings, PACE_FLOOR_MS)
-        """Milliseconds an output token."""
+        self.paces: deque[Point] = deque(maxlen=settings.calls_kept)
+        """Milliseconds an output token, by how many requests ran as the call was sent."""
+        self.pace_line = Line()
+        self.pace = Series(settings, PACE_FLOOR)
+        """Milliseconds an output token, over what was expected."""
 
     @property
     def n(self) -> int:
@@ -50,8 +66,19 @@ class Lane:
         if self._unfitted >= min(self._settings.refit_every, max(_FIRST_FITS, self.line.n // 4)):
             self._fit()
 
+    def learn_pace(self, at_ms: int, token_ms: float, running: float | None) -> None:
+        usual = self.pace_ms(running)
+        self.paces.append(Point(token_ms, running))
+        self.pace.add(at_ms, token_ms / usual if usual else 1.0)
+
+    def pace_ms(self, running: float | None) -> float | None:
+        """Milliseconds an output token usually takes while so many run; None before the first call that told."""
+        return max(self.pace_line.at(running), _TOKEN_MS_MIN) if self.pace_line.n else None
+
     def _fit(self) -> None:
         self.line, self._unfitted = fit(self.points), 0
+        if self.paces:
+            self.pace_line = fit(self.paces)
 
 
 def residual(took_ms: float, expected_ms: float) -> float:
