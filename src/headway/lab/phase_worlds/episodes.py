@@ -38,14 +38,14 @@ def stretches(first: int, count: int, length: int, wanted: int) -> list[range]:
 
 
 def take_routes(
-    strength: float, asked: list[Asked], targets: Sequence[int], ms: Mapping[int, float], usual: Usual
+    strength: float, asked: list[Asked], targets: Sequence[int], ms: Mapping[int, float], usual: Usual, only_far: bool
 ) -> dict[int, Place]:
-    """Stretches of ROUTE_CALLS go to a place each, by turns one that is further away and one that is slower at everything."""
+    """Stretches of ROUTE_CALLS go to a place each, by turns one that is further away and one that is slower at everything; or all are only further away."""
     middle = usual.middle()
     places = {0: USUAL}
     for number, n in enumerate(targets):
         route = 1 + number // ROUTE_CALLS
-        far = route % 2 == 1
+        far = only_far or route % 2 == 1
         places[route] = Place(
             name=f"place-{route}", slower=1.0 if far else 1 + strength * middle.unit_ms(Cause.ROUTE_CHANGE) / middle.duration_ms
         )
@@ -58,11 +58,17 @@ def sleepers(plan: Plan, ms: float, rng: random.Random, like: Tenant) -> tuple[l
     prefix = hosted.tokens_for(plan.family, ms) if plan.hosted else own.tokens_for(plan.family, ms, 0)
     who = [Tenant(f"sleeper-{n + 1}", max(PREFIX_TOKENS_MIN, prefix), like.tail, like.output) for n in range(TARGETS // ROUNDS)]
     apart_ms = 1_000 / plan.per_s
-    warm = [
-        call(plan.family.shape, each, rng, f"warm-{n:02d}-{k}", (k * len(who) + n + rng.random()) * apart_ms)
+    begun_ms = len(who) * (2 * ms + apart_ms)  # each reads its prompt the first time before they all go on
+    at = [
+        (
+            each,
+            k,
+            (n + rng.random() / 4) * (2 * ms + apart_ms) if k == 0 else begun_ms + (k * len(who) + n + rng.random()) * apart_ms,
+        )
         for n, each in enumerate(who)
         for k in range(WARM_CALLS)
     ]
+    warm = [call(plan.family.shape, each, rng, f"warm-{each.name}-{k}", at_ms) for each, k, at_ms in at]
     return sorted(warm, key=lambda each: each.at_ms), who
 
 

@@ -11,13 +11,17 @@ from headway.lab.engine.model import EngineSettings
 
 
 class Shape(msgspec.Struct, frozen=True, kw_only=True):
-    """Who calls with what. Ranges are of tenants' medians; a call lies around its tenant's by ``vary`` (one sigma, as a share)."""
+    """Who calls with what. Ranges are of tenants' medians; a call's answer lies around its tenant's by ``output_vary`` (one sigma, as a share)."""
 
     tenants: int
     prefix_tokens: tuple[int, int]
     tail_tokens: tuple[int, int]
     output_tokens: tuple[int, int]
-    tail_vary: float
+    papers_tokens: tuple[int, int]
+    """One tenant more asks about whole papers, ``papers_share`` of all calls."""
+    papers_share: float
+    tail_sigma: float
+    """Of the logarithm of what a prompt has of its own: long ones are far longer."""
     output_vary: float
     run_share: float
     """Of calls that follow a tool of their run."""
@@ -64,7 +68,9 @@ FITTING: Final = Family(
         prefix_tokens=(600, 2_400),
         tail_tokens=(150, 600),
         output_tokens=(60, 140),
-        tail_vary=0.25,
+        papers_tokens=(1_000, 2_000),
+        papers_share=0.04,
+        tail_sigma=0.45,
         output_vary=0.10,
         run_share=0.3,
         tool_ms=350.0,
@@ -96,7 +102,9 @@ SCORING: Final = Family(
         prefix_tokens=(900, 4_000),
         tail_tokens=(80, 900),
         output_tokens=(40, 220),
-        tail_vary=0.35,
+        papers_tokens=(1_200, 2_400),
+        papers_share=0.04,
+        tail_sigma=0.35,
         output_vary=0.15,
         run_share=0.4,
         tool_ms=800.0,

@@ -21,7 +21,7 @@ SLOW_SHARE, SLOW_MS, SLOW_UNITS = 0.2, 100.0, 3.0
 
 
 class Habit(msgspec.Struct, frozen=True, kw_only=True):
-    """Of one tenant left alone. ``noise_ms`` is 1.4826 MAD of durations less what their tokens take; ``varies_ms`` the same of what a cause would move
+    """Of one tenant left alone. ``noise_ms`` is the robust spread of durations less what their tokens take; ``varies_ms`` the same of what a cause would move
     and is never quite the same: the answer's length, the prompt's, the tool's time."""
 
     noise_ms: float
@@ -105,9 +105,12 @@ def _habit(calls: Sequence[Seen], token_ms: float, prompt_ms: float) -> Habit:
 
 
 def _spread(values: Sequence[float]) -> float:
-    """1.4826 MAD; 0 of none."""
-    middle = median(values) if values else 0.0
-    return 1.4826 * median(abs(each - middle) for each in values) if values else 0.0
+    """The larger of 1.4826 MAD and (p75 - median) / 0.6745, since noise that makes a call late lies above; 0 of none."""
+    if not values:
+        return 0.0
+    middle = median(values)
+    upper = sorted(values)[int(0.75 * len(values))]
+    return max(1.4826 * median(abs(each - middle) for each in values), (upper - middle) / 0.6745)
 
 
 def _steps(seen: Seen) -> int:

@@ -41,7 +41,8 @@ def rows(
             seen,
             prefix_seen_before_ms=None if prefix_before is None else each.at_ms - prefix_before,
             idle_ms=None if tenant_before is None else each.at_ms - tenant_before,
-            beside_tokens=None if sight.hosted else beside[each.call],
+            beside_tokens=None if sight.hosted else beside[each.call][0],
+            beside_decode_tokens=None if sight.hosted else beside[each.call][1],
         )
         made.append(Row(seen, each.truth))
     return made
@@ -102,19 +103,22 @@ def _reads(each: Asked, timed: Timed, noise: Noise, rng: random.Random) -> list[
     ]
 
 
-def _beside(ours: Sequence[Asked], timed: Mapping[str, Timed]) -> dict[str, int]:
-    """Uncached prompt tokens of our other calls on the same route that were in prefill at some time while this one was."""
-    spans = sorted(
-        (timed[e.call].sent_ms, timed[e.call].token_ms[0], e.prompt_tokens - timed[e.call].cached_tokens, e.call, e.route)
-        for e in ours
-    )
-    found = dict.fromkeys((each.call for each in ours), 0)
-    open_spans: list[tuple[float, float, int, str, int]] = []
-    for span in spans:
-        open_spans = [other for other in open_spans if other[1] > span[0]]
-        for other in open_spans:
-            if other[4] == span[4]:
-                found[span[3]] += other[2]
-                found[other[3]] += span[2]
-        open_spans.append(span)
-    return found
+def _beside(ours: Sequence[Asked], timed: Mapping[str, Timed]) -> dict[str, tuple[int, int]]:
+    """Uncached prompt tokens of our other calls on the same route that were in prefill at some time while this one was, and while it decoded."""
+    reading = dict.fromkeys((each.call for each in ours), 0)
+    answering = dict(reading)
+    still: dict[int, list[tuple[str, Timed, int]]] = {}
+    for each in sorted(ours, key=lambda one: timed[one.call].sent_ms):
+        mine = timed[each.call]
+        tokens = each.prompt_tokens - mine.cached_tokens
+        others = [other for other in still.get(each.route, []) if other[1].token_ms[-1] > mine.sent_ms]
+        for name, other, others_tokens in others:
+            if other.token_ms[0] > mine.sent_ms:
+                reading[each.call] += others_tokens
+                reading[name] += tokens
+            if other.token_ms[0] > mine.token_ms[0]:
+                answering[each.call] += others_tokens
+            if mine.token_ms[0] > other.token_ms[0]:
+                answering[name] += tokens
+        still[each.route] = [*others, (each.call, mine, tokens)]
+    return {name: (tokens, answering[name]) for name, tokens in reading.items()}

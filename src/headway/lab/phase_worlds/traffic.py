@@ -1,9 +1,12 @@
 """Calls with nothing wrong: who asks for what and when, drawn from a seed."""
 
 import random
+from typing import Final
 
 from headway.lab.phase_worlds.families import Shape
 from headway.lab.phase_worlds.model import Asked
+
+PAPERS: Final = "papers"
 
 
 class Tenant:
@@ -16,11 +19,11 @@ class Tenant:
 
 
 def tenants(shape: Shape, rng: random.Random) -> list[Tenant]:
+    """The last one is the one with the papers."""
+    names = [(f"tenant-{n + 1}", shape.tail_tokens) for n in range(shape.tenants)] + [(PAPERS, shape.papers_tokens)]
     return [
-        Tenant(
-            f"tenant-{n + 1}", rng.randint(*shape.prefix_tokens), rng.randint(*shape.tail_tokens), rng.randint(*shape.output_tokens)
-        )
-        for n in range(shape.tenants)
+        Tenant(name, rng.randint(*shape.prefix_tokens), rng.randint(*tail), rng.randint(*shape.output_tokens))
+        for name, tail in names
     ]
 
 
@@ -32,7 +35,8 @@ def calls(
     at_ms = start_ms
     for number in range(count):
         at_ms += rng.expovariate(per_s) * 1_000
-        made.append(call(shape, who[rng.randrange(len(who))], rng, f"{name}-{number:05d}", at_ms))
+        asks = who[-1] if rng.random() < shape.papers_share else who[rng.randrange(len(who) - 1)]
+        made.append(call(shape, asks, rng, f"{name}-{number:05d}", at_ms))
     return made
 
 
@@ -44,7 +48,7 @@ def call(shape: Shape, tenant: Tenant, rng: random.Random, name: str, at_ms: flo
         tenant=tenant.name,
         prefix=tenant.name,
         prefix_tokens=tenant.prefix,
-        tail_tokens=_around(rng, tenant.tail, shape.tail_vary),
+        tail_tokens=max(2, round(tenant.tail * rng.lognormvariate(0.0, shape.tail_sigma))),
         output_tokens=_around(rng, tenant.output, shape.output_vary),
         tool_ms=tool,
     )

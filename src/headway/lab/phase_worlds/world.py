@@ -26,7 +26,7 @@ from headway.lab.phase_worlds.own import OwnEngine
 from headway.lab.phase_worlds.places import USUAL, Place
 from headway.lab.phase_worlds.plan import CLEAN_CALLS, MAIN_CALLS, TARGETS, Plan, Usual
 from headway.lab.phase_worlds.seeing import Sight, rows
-from headway.lab.phase_worlds.traffic import Tenant, call, calls, tenants
+from headway.lab.phase_worlds.traffic import PAPERS, Tenant, call, calls, tenants
 
 SPACED_MS: Final = 2_000.0
 """Between calls that burden the engine, beside twice what each costs: it is to be itself again."""
@@ -87,10 +87,11 @@ class _Making:
         assert self._usual is not None
         habits = self._usual.tenants.values()
         most = max(h.unit_ms(c) * s for h in habits for c, s in zip(self._plan.causes, self._plan.strengths, strict=True))
-        return SPACED_MS + 2 * most + (self._plan.family.scrape_ms if Cause.NEIGHBOUR in self._plan.causes else 0.0)
+        asked_ms = self._plan.family.scrape_ms if Cause.NEIGHBOUR in self._plan.causes else 0.0
+        return SPACED_MS + 2 * most + asked_ms + self._usual.middle().duration_ms
 
     def _main_calls(self) -> int:
-        return max(MAIN_CALLS, round(1.4 * TARGETS * self._apart_ms() / 1_000 * self._plan.per_s))
+        return max(MAIN_CALLS, round(1.2 * TARGETS * self._apart_ms() / 1_000 * self._plan.per_s))
 
     def _targets(self, asked: Sequence[Asked]) -> list[int]:
         plan, first = self._plan, self._plan.warm_calls
@@ -99,6 +100,7 @@ class _Making:
         if Cause.NEIGHBOUR in plan.causes and plan.hosted:
             return [n for stretch in stretches(first, len(asked), NEIGHBOUR_CALLS, TARGETS) for n in stretch]
         able = [n for n in range(first, len(asked)) if all(may_meet(cause, asked[n]) for cause in plan.causes)]
+        able = [n for n in able if asked[n].tenant != PAPERS]
         if apart_ms := self._apart_ms():
             return _spaced(able, asked, apart_ms)
         return sorted(self._rng.sample(able, min(TARGETS, len(able))))
@@ -162,7 +164,7 @@ class _Making:
                 asked[n] = msgspec.structs.replace(asked[n], evicted=True)
         elif cause is Cause.ROUTE_CHANGE:
             assert self._usual is not None
-            self._places |= take_routes(strength, asked, targets, ms, self._usual)
+            self._places |= take_routes(strength, asked, targets, ms, self._usual, only_far=not plan.regions)
         elif plan.hosted:
             wait_all(asked, targets, ms, self._rng)
         else:
