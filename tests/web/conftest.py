@@ -20,6 +20,8 @@ from typing import Any
 import msgspec
 import pytest
 from admission_world import played, view, wishes
+from slow_world import hour
+from time_world import large, shop
 
 from headway.calls.admission.model import EndpointView
 from headway.facts.model import AttemptFact, CallFact, Fact, FeedbackFact
@@ -354,6 +356,20 @@ def shared_board(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Board]:
     made.world = world  # type: ignore[attr-defined]
     for served in (0.0, 1_000.0):
         made.gateway.admission(view(served=served), view("vllm-1", served=served, queued=2, degraded=True))
+    yield made
+    assert made.close() == 0
+
+
+@pytest.fixture(scope="session")
+def time_board(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Board]:
+    """A control process with a day of traces, one of ten thousand spans among them, and an hour of calls that are slow for known reasons."""
+    made, now = Board(tmp_path_factory.mktemp("time")), wall_ms()
+    traces = [*shop(3, 1_500, (now - 20 * 3_600_000) * 1_000, (now - 60_000) * 1_000), large(5, (now - 3_600_000) * 1_000)]
+    spans: list[Fact] = [span for trace in traces for span in trace]
+    made.gateway.store(spans, 1)
+    made.slow = hour(3, now)  # type: ignore[attr-defined]
+    made.gateway.store([fact for call in made.slow for fact in call], 2)  # type: ignore[attr-defined]
+    made.large = traces[-1][0].trace  # type: ignore[attr-defined]
     yield made
     assert made.close() == 0
 
