@@ -11,13 +11,15 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as classic_families
 
 from headway.calls.phases.model import Phase
+from headway.calls.phases.split import split
 from headway.control.exposition import merged
 from headway.facts.model import AttemptFact, CallFact
+from headway.facts.seen import seen_of
 from headway.facts.token_times import encode
 from headway.gateway.families import GatewayMetrics
 from headway.gateway.flow import Track
 from headway.gateway.metrics import Distribution, Mark, Registry
-from headway.gateway.route_metrics import PHASES, gaps_s
+from headway.gateway.route_metrics import PHASES, gaps_s, plain_parts_ms
 from headway.kernel.instants import MonoNs, WallMs
 from headway.kernel.openmetrics import CLASSIC, OPENMETRICS, classic, openmetrics, page_for, wants_openmetrics
 from headway.kernel.traces import trace_id
@@ -257,3 +259,31 @@ def test_the_cost_of_a_call_and_a_token() -> None:
         metrics.routes.record(fact, [tried], seen, ())
         best = min(best, time.process_time_ns() - began)
     assert best / 1000 < 500, f"{best / 1000:.0f} µs for 500 tokens"
+
+
+instants = st.floats(0, 5_000)
+
+
+@settings(max_examples=300)
+@given(st.lists(instants, min_size=6, max_size=6), st.booleans(), st.booleans())
+def test_a_plain_calls_parts_are_those_of_its_split(drawn, pooled, in_order):
+    values = sorted(drawn) if in_order else drawn
+    start, connected, sent, first, last, end = values
+    queue_ms = min(values) / 2
+    only = attempt(
+        [], start_ms=start / 2, queue_ms=queue_ms / 2, connect_ms=None if pooled else (connected - start) / 4, sent_ms=sent - start / 2,
+        last_token_ms=last - start / 2,
+    )  # fmt: skip
+    whole = call(first_token_ms=first, duration_ms=end, queue_ms=queue_ms / 2)
+    parts = plain_parts_ms(whole, [only])
+    if parts is None:
+        return
+    told = split(seen_of(whole, [only])).parts_ms
+    assert parts == pytest.approx([told[phase] for phase in PHASES], abs=0.01)
+    assert sum(parts) == pytest.approx(end)
+
+
+def test_a_plain_call_takes_the_short_way():
+    only = attempt([], start_ms=1.0, queue_ms=0.0, connect_ms=None, sent_ms=2.0, last_token_ms=90.0)
+    parts = plain_parts_ms(call(first_token_ms=50.0, duration_ms=100.0, queue_ms=0.0), [only])
+    assert parts == (0.0, 3.0, 0.0, 47.0, 41.0, 0.0, 0.0, 9.0)
