@@ -42,7 +42,8 @@ class History:
         _crowd(target.crowd, seen)
 
     def _level(self, seen: Seen, parts: Parts, target: Target, place: Place) -> None:
-        """Change points: of all routes together, and of a new one by itself."""
+        """Change points: of all routes together, and of a new one by itself. Residuals count by their rank among the usual ones: a sum of skewed
+        ones would drift without any change."""
         found = Recent(
             at_ms=seen.at_ms,
             tenant=seen.tenant,
@@ -57,14 +58,16 @@ class History:
         target.recent.append(found)
         if target.rose() is None and not found.moved:
             target.calm.append(found)
-        if parts.n_baseline < self.settings.baseline_calls_min:
+        usual = target.lane(seen)
+        if usual is None or parts.n_baseline < self.settings.baseline_calls_min:
             return
+        first, pace = usual.residuals.score(parts.residual), usual.pace.score(parts.pace_share or 1.0)
         for each in {id(target.whole): target.whole, id(place): place}.values():
             each.recent.append(found)
             if parts.streamed and not _another_size(parts):
-                each.first.receive(parts.residual_units, seen.at_ms)
+                each.first.receive(first, seen.at_ms)
             if parts.pace_token_ms is not None:
-                each.pace.receive(parts.pace_units, seen.at_ms)
+                each.pace.receive(pace, seen.at_ms)
 
     def _lane(self, seen: Seen, parts: Parts, target: Target, lane: Lane) -> None:
         """While a rise lasts, a lane that was usual before learns nothing of it: else the slow hour would be the measure of itself."""

@@ -62,6 +62,8 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     pace_token_ms: float | None = None
     """Milliseconds a token; None of too few tokens."""
     pace_units: float = 0.0
+    pace_share: float | None = None
+    """Time a token over the usual."""
     pace_off: float | None = None
     uncached: float | None = None
     cold_tokens: float = 0.0
@@ -114,6 +116,7 @@ def parts_of(seen: Seen, target: Target) -> Parts:
         residual_units=units[1],
         pace_token_ms=decode.pace_token_ms,
         pace_units=units[2],
+        pace_share=decode.pace_share,
         pace_off=log(decode.pace_share) if decode.pace_share is not None else None,
         uncached=first.uncached,
         cold_tokens=first.cold_tokens,

@@ -1,19 +1,22 @@
 """What a quantity usually is, over rolling data that what is unusual does not bend."""
 
+from bisect import bisect_left, bisect_right
 from collections import deque
+from statistics import NormalDist
 
 from headway.calls.phases.medians import Usual, usual_of
 from headway.calls.phases.settings import Settings
 
 _RECOUNT_EVERY = 8
 _ORDINARY_PER_ODD = 4
+_NORMAL = NormalDist()
 
 
 class Series:
     """The last ``calls_kept`` ordinary values. Unusual ones are set aside, so that fifty slow calls in a row do not become the usual; once
     they have been the rule for ``settle_ms`` and ``settle_calls``, they do."""
 
-    __slots__ = ("_floor", "_odd", "_ordinary_since", "_settings", "_unread", "_usual", "values")
+    __slots__ = ("_floor", "_odd", "_ordered", "_ordinary_since", "_settings", "_unread", "_usual", "values")
 
     def __init__(self, settings: Settings, floor: float) -> None:
         """``floor`` is the least scale: what differs by less is the same."""
@@ -22,6 +25,7 @@ class Series:
         self._odd: deque[tuple[int, float]] = deque(maxlen=settings.calls_kept)
         self._ordinary_since = 0
         self._usual: Usual | None = None
+        self._ordered: list[float] = []
         self._unread = 0
 
     def __len__(self) -> int:
@@ -31,7 +35,8 @@ class Series:
     def usual(self) -> Usual | None:
         """None before the first value. Counted anew after every eighth value."""
         if self.values and (self._usual is None or self._unread >= min(_RECOUNT_EVERY, self._usual.n)):
-            self._usual, self._unread = usual_of(self.values), 0
+            self._ordered = sorted(self.values)
+            self._usual, self._unread = usual_of(self._ordered), 0
         return self._usual
 
     def median(self, otherwise: float = 0.0) -> float:
@@ -42,6 +47,15 @@ class Series:
         """How far ``value`` lies above the usual; 0 while nothing is usual."""
         usual = self.usual
         return 0.0 if usual is None else usual.units(value, self._floor)
+
+    def score(self, value: float) -> float:
+        """The normal deviate of its rank among the usual ones (van der Waerden): of ordinary values standard normal, however skewed they are."""
+        usual = self.usual
+        if usual is None:
+            return 0.0
+        ordered = self._ordered
+        rank = (bisect_left(ordered, value) + bisect_right(ordered, value)) / 2
+        return _NORMAL.inv_cdf((rank + 0.5) / (len(ordered) + 1))
 
     def odd(self, value: float) -> bool:
         """More than is usual, once enough is known."""
