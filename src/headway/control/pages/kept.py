@@ -25,13 +25,9 @@ class Kept(Generic[Answer]):
         at, found = self._found.get(key, (now, None))
         if found is None or not 0 <= now - at < kept_ms:
             found = asyncio.ensure_future(ask())
+            found.add_done_callback(lambda done: self._drop(key, done) if _failed(done) else None)
             self._put(key, now, found)
-        try:
-            return await asyncio.shield(found)
-        except BaseException:
-            if found.done():
-                self._drop(key, found)
-            raise
+        return await asyncio.shield(found)
 
     def _put(self, key: Hashable, now: WallMs, answer: asyncio.Future[Answer]) -> None:
         self._found.pop(key, None)
@@ -43,6 +39,11 @@ class Kept(Generic[Answer]):
         """Unless another has taken its place."""
         if (kept := self._found.get(key)) is not None and kept[1] is answer:
             del self._found[key]
+
+
+def _failed(done: "asyncio.Future[Any]") -> bool:
+    """Looks at the exception too, so that one that nobody waits for any more is not told of as lost."""
+    return done.cancelled() or done.exception() is not None
 
 
 class Turns:
