@@ -343,10 +343,14 @@ def _together(case: Case, wanted: Callable[[Recent], bool]) -> tuple[int, float,
     whether they were slow: by p, and by enough to be seen. A wave may just begin or end with this call: those before it, after it and around it are
     three tries, and p is of three."""
     settings, at = case.settings, case.seen.at_ms
-    calm = [_off(r) for r in case.target.calm if wanted(r) and abs(r.at_ms - at) > settings.together_ms]
-    close = [r for r in case.target.recent if wanted(r) and not r.moved and abs(r.at_ms - at) <= settings.together_ms]
+    close = sorted(
+        (r for r in case.target.recent if wanted(r) and not r.moved and abs(r.at_ms - at) <= settings.together_ms),
+        key=lambda r: r.at_ms,  # they were learnt as they ended
+    )
     before = [r for r in close if r.at_ms <= at][-settings.others_near :]
     after = [r for r in close if r.at_ms > at][: settings.others_near]
+    near_ids = {id(r) for r in (*before, *after)}
+    calm = [_off(r) for r in case.target.calm if wanted(r) and id(r) not in near_ids]
     half = settings.others_near // 2
     tries = [[_off(r) for r in each] for each in (before, after, before[-half:] + after[:half])]
     usual, best = median(calm), (0, 1.0, False)
