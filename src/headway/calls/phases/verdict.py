@@ -4,7 +4,8 @@ Cannot tell where no cause explains 60 % of the excess, where the first two lie 
 30 calls are known, or where a signal is absent that the likeliest cause needs.
 """
 
-from headway.calls.phases.causes import NESTED, Case, Claim, claims_of
+from headway.calls.phases.causes import NESTED, claims_of
+from headway.calls.phases.claims import Case, Claim
 from headway.calls.phases.history import History
 from headway.calls.phases.model import Cause, Evidence, Phase, Seen, Verdict
 from headway.calls.phases.parts import Parts, parts_of

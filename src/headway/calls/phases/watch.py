@@ -4,7 +4,8 @@ from collections import deque
 
 import msgspec
 
-from headway.calls.phases.causes import Case, Claim, claims_of
+from headway.calls.phases.causes import claims_of
+from headway.calls.phases.claims import Case, Claim
 from headway.calls.phases.cusum import Alarm
 from headway.calls.phases.history import History, target_key
 from headway.calls.phases.model import Seen, Verdict

@@ -10,7 +10,7 @@ from copy import deepcopy
 
 import msgspec
 
-from headway.calls.phases.causes import Claim
+from headway.calls.phases.claims import Claim
 from headway.calls.phases.drift import Drift, drifts
 from headway.calls.phases.history import History, target_key
 from headway.calls.phases.model import Cause, Seen, Verdict
