@@ -149,7 +149,9 @@ def _probes(settings: Settings, report: Report) -> None:
         report(("probes", "tenant"), f"{shown(probes.tenant)} is not a name", "letters, digits and . _ : - only")
     tenant = settings.tenants.get(probes.tenant)
     if tenant is not None and tenant.features:
-        report(("probes", "tenant"), f"{shown(probes.tenant)} may call some features only", "probes name provider/model: use another")
+        report(
+            ("probes", "tenant"), f"{shown(probes.tenant)} may call some features only", "probes name provider/model: use another"
+        )
     if probes.gateway:
         _url(("probes", "gateway"), probes.gateway, report)
     caps: list[tuple[Path, float | str]] = [(("probes", "usd_per_day"), probes.usd_per_day)]

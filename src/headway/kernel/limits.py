@@ -49,7 +49,9 @@ OPENING_HOLD_MS = 1_000
 """The beginning of a stream, before its first token, is kept back so long while another target could still take the call; then it goes out."""
 HEADER_VALUE_CHARS_MAX = 200
 TOKEN_TIMES_MAX = 16_384
-CALLER_UNSENT_BYTES_MAX = 16 * 1024  # that the kernel holds of an answer beyond what is on its way; then we do, and then the stream waits
+CALLER_UNSENT_BYTES_MAX = (
+    16 * 1024
+)  # that the kernel holds of an answer beyond what is on its way; then we do, and then the stream waits
 BLOCKED_WRITES_MAX = 256  # of one answer, kept with their times; later ones lengthen the last
 PREFIX_HASHES_MAX = 64
 ANSWER_BYTES_MAX = 64 * 1024 * 1024
@@ -266,7 +268,9 @@ LAB_ENGINE_CONNECTIONS_MAX = 4_096  # more are reset
 # Verdicts. Over the first, calls of a comparison are left out on the far side of its instant, and counted.
 PHASE_CALLS_READ_MAX = 3_000  # a side
 PHASE_CALLS_BEFORE_MAX = 1_500  # of its target, from which one call is judged: the newest before it
-PHASE_PREFIXES_MAX = 100_000  # hashes whose last call is remembered while a range is read; over it the one unused for longest is forgotten
+PHASE_PREFIXES_MAX = (
+    100_000  # hashes whose last call is remembered while a range is read; over it the one unused for longest is forgotten
+)
 PHASE_TENANTS_MAX = 10_000
 PHASE_HEADS_MAX = 500  # beginnings of recorded prompts, from which a changed prefix is read
 PHASE_HEAD_CHARS_MAX = 4_096  # of each

@@ -7,6 +7,7 @@ import http.client
 import socket
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -20,12 +21,25 @@ START_TIMEOUT_S: Final = 60.0
 STOP_TIMEOUT_S: Final = 10.0
 
 
-def command(folder: ModelFolder, port: int) -> list[str]:
-    """The words that start it. ModelError when it was not built."""
+def command(folder: ModelFolder, port: int, more: Sequence[str] = ()) -> list[str]:
+    """The words that start it; of flags given twice the later, in ``more``, holds. ModelError when it was not built."""
     server = folder.server()
     if server is None or not folder.weights.is_file():
         raise ModelError(f"there is no local model in {folder.root}. Run make model; it takes some minutes, once.")
-    flags = ["-np", str(SLOTS), "-c", str(CONTEXT_TOKENS), "--kv-unified", "--metrics", "-t", "2", "--jinja", "-a", MODEL_NAME]
+    flags = [
+        "-np",
+        str(SLOTS),
+        "-c",
+        str(CONTEXT_TOKENS),
+        "--kv-unified",
+        "--metrics",
+        "-t",
+        "2",
+        "--jinja",
+        "-a",
+        MODEL_NAME,
+        *more,
+    ]
     return [str(server), "-m", str(folder.weights), "--host", "127.0.0.1", "--port", str(port), *flags]
 
 
@@ -37,12 +51,12 @@ def free_port() -> int:
 
 
 class ModelServer:
-    """A running server. As a context manager it is stopped at the end. ``port`` 0 takes a free one."""
+    """A running server. As a context manager it is stopped at the end. ``port`` 0 takes a free one; ``more`` are further flags."""
 
-    def __init__(self, folder: ModelFolder, port: int = 0, log: Path | None = None) -> None:
+    def __init__(self, folder: ModelFolder, port: int = 0, log: Path | None = None, more: Sequence[str] = ()) -> None:
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        words = command(folder, self.port)
+        words = command(folder, self.port, more)
         self._log = log or folder.root / "server.log"
         with self._log.open("ab") as output:
             self._process = subprocess.Popen(words, stdout=output, stderr=output, stdin=subprocess.DEVNULL, start_new_session=True)
