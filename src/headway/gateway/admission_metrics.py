@@ -29,7 +29,10 @@ class AdmissionMetrics:
         self._pacing = gauge("headway_admission_pacing", "1 at the state that pacing is in.", (), ("endpoint", "state"))
         self._usage = gauge("headway_admission_usage", "Usage reports that were missing or refused.", ("what",), ("endpoint",))
         self._shared = gauge(
-            "headway_admission_shared", "1: counters are shared with other gateways; 0: the shared store is away.", (), ("endpoint",)
+            "headway_admission_shared",
+            "1: counters are shared with other gateways; 0: the shared store is away.",
+            (),
+            ("endpoint",),
         )
         self._pacing_was: dict[str, str] = {}
 
