@@ -22,6 +22,7 @@ def setups(draw, *, plain: bool = False) -> EngineSettings:
     """``plain``: what the plain model knows."""
     block = draw(st.sampled_from([1, 4, 16]))
     long = draw(st.none() | st.integers(1, 20))
+    chunked = plain or draw(st.booleans())
     return EngineSettings(
         step_tokens_max=draw(st.integers(8, 60)),
         sequences_max=draw(st.integers(1, 8)),
@@ -30,12 +31,12 @@ def setups(draw, *, plain: bool = False) -> EngineSettings:
         prefix_cache=not plain and draw(st.booleans()),
         long_prefill_tokens_max=long,
         long_prefills_max=None if long is None or plain else draw(st.none() | st.integers(1, 3)),
-        chunked_prefill=plain or draw(st.booleans()),
+        chunked_prefill=chunked,
         priority=draw(st.booleans()),
         skip_blocked_head=not plain and draw(st.booleans()),
         reserve_prompt=draw(st.booleans()),
         reserve_output=not plain and draw(st.booleans()),
-        plan_ahead=not plain and draw(st.booleans()),
+        plan_ahead=chunked and not plain and draw(st.booleans()),
         decode_steps_between_prefills=draw(st.integers(0, 3)),
     )
 

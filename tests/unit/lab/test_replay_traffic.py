@@ -146,7 +146,14 @@ def test_ctrl_c_ends_a_replay_and_its_processes_at_once(tmp_path: Path) -> None:
     path = tmp_path / "mine.csv"
     path.write_text("arrival_s,tenant,prompt_tokens,output_tokens\n" + "".join(f"{n / 50},t,200,400\n" for n in range(20_000)))
     words = [sys.executable, "-m", "headway", "lab", "replay", str(path), "--data", str(tmp_path)]
-    with subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True) as process:
+    # A parent that ignores Ctrl-C, as one in the background does, hands that down.
+    with subprocess.Popen(
+        words,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+        preexec_fn=_heeds_ctrl_c,
+    ) as process:
         assert process.stderr is not None
         assert b"fcfs" in process.stderr.readline()
         process.send_signal(signal.SIGINT)
@@ -155,6 +162,10 @@ def test_ctrl_c_ends_a_replay_and_its_processes_at_once(tmp_path: Path) -> None:
         while (left := _of_session(process.pid)) and time.monotonic() < deadline:
             time.sleep(0.1)
         assert left == []
+
+
+def _heeds_ctrl_c() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _of_session(session: int) -> list[int]:

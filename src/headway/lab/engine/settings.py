@@ -26,6 +26,8 @@ def checked(settings: EngineSettings) -> EngineSettings:
         raise EngineRefusal("long_prefills_max needs long_prefill_tokens_max, which says what is long")
     if settings.kv_blocks is not None and settings.kv_blocks < 1:
         raise EngineRefusal("kv_blocks is at least 1, or absent for memory without bound")
+    if settings.plan_ahead and not settings.chunked_prefill:
+        raise EngineRefusal("plan_ahead needs chunked_prefill: a whole prompt in one step leaves nothing to plan a step ahead")
     if settings.decode_steps_between_prefills < 0:
         raise EngineRefusal("decode_steps_between_prefills is not negative")
     return settings
