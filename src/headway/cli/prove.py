@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
@@ -10,6 +11,11 @@ from headway.cli.trouble import MISSING, Trouble
 from headway.kernel.figure import Proof
 from headway.prove.report import NotMeasurable, Wanted, as_table, exit_code
 from headway.prove.report import as_json as told
+
+if TYPE_CHECKING:
+    from headway.prove.phases_proved import Proved
+
+Shown = TypeVar("Shown")
 
 
 @click.group("prove")
@@ -72,6 +78,52 @@ def hops(ctx: click.Context, seed: int, data: str | None, as_json: bool) -> None
     ctx.exit(exit_code(proof, WANTED))
 
 
+@command.command("phases")
+@click.option(
+    "--engine", type=click.Choice(["lab", "llama"]), default="lab", show_default=True, help="Simulated, or the local model."
+)
+@click.option("--seed", type=int, default=1, show_default=True, help="Traffic, noise and what is done to whom are drawn from it.")
+@click.option("--svg", "svg_file", metavar="FILE", type=click.Path(dir_okay=False), default=None, help="Write the chart.")
+@json_option
+@click.pass_context
+def phases(ctx: click.Context, engine: str, seed: int, svg_file: str | None, as_json: bool) -> None:
+    """Calls made slow for a known cause, and what the verdicts say of them: a confusion matrix with "cannot tell" as a column.
+
+    In the lab: eleven causes at five strengths and three loads, on a simulated engine and at a hosted provider, some minutes.
+    On the local model: long prompt, cold cache, neighbour, route change, longer output and slow reader through a running Headway; a
+    quarter of an hour.
+    """
+    from headway.prove.phases_matrix import as_text
+
+    proved, wanted = _phases(engine, seed)
+    if svg_file is not None:
+        from headway.prove.phases_chart import chart
+
+        Path(svg_file).write_text(chart(proved.matrix, proved.proof), encoding="utf-8")
+    if as_json:
+        emit(told(proved.proof) | {"matrix": proved.matrix})
+    else:
+        click.echo(as_text(proved.matrix) + "\n")
+        click.echo(as_table(proved.proof, wanted))
+    ctx.exit(exit_code(proved.proof, wanted))
+
+
+def _phases(engine: str, seed: int) -> "tuple[Proved, Mapping[str, Wanted]]":
+    """The proof on one engine; Trouble where it cannot be measured here."""
+    if engine == "lab":
+        from headway.prove.phases import WANTED, prove
+
+        return _watched("prove phases", lambda say: prove(seed, say)), WANTED
+    from headway.lab.model_build import ModelError
+    from headway.prove.phases_llama import WANTED as WANTED_LLAMA
+    from headway.prove.phases_llama import prove as prove_llama
+
+    try:
+        return _watched("prove phases --engine llama", lambda say: prove_llama(seed, say)), WANTED_LLAMA
+    except ModelError as error:
+        raise Trouble("phases cannot be proved here", str(error), "make model", MISSING) from None
+
+
 def _lab(seed: int, data: str | None, svg_file: str | None) -> tuple[Proof, Mapping[str, Wanted]]:
     from headway.prove.admission import WANTED, prove
 
@@ -95,7 +147,7 @@ def _llama(seed: int) -> tuple[Proof, Mapping[str, Wanted]]:
         raise NotMeasurable(str(error), "make model") from None
 
 
-def _watched(what: str, work: Callable[[Callable[[str], None]], Proof]) -> Proof:
+def _watched(what: str, work: Callable[[Callable[[str], None]], Shown]) -> Shown:
     from headway.prove.checked import Progress
 
     progress = Progress(what)

@@ -20,7 +20,8 @@ from headway.calls.phases.model import Cause
 from headway.kernel.figure import Proof
 from headway.lab.phase_worlds.families import FITTING, SCORING, Family
 from headway.lab.phase_worlds.plan import INJECTED, LOADS, STRENGTHS, Plan, Usual
-from headway.prove.phases_figures import Found, figures
+from headway.prove.phases_figures import Found, confusion, figures
+from headway.prove.phases_proved import Proved
 from headway.prove.phases_score import Scored
 from headway.prove.phases_worlds import Alone, alone, touched
 from headway.prove.report import Wanted
@@ -49,7 +50,6 @@ WANTED: Final[Mapping[str, Wanted]] = MappingProxyType(
         "baseline.nearest_duration.below_ours": Wanted(at_least=0.2),
     }
 )
-WANTED_LLAMA: Final[Mapping[str, Wanted]] = MappingProxyType({})
 
 Say = Callable[[str], None]
 T = TypeVar("T", Alone, list[Scored])
@@ -57,17 +57,10 @@ Key = tuple[str, str, int]
 """Family, place and load."""
 
 
-class Proved(msgspec.Struct, frozen=True):
-    """The proof, and what it rests on."""
-
-    proof: Proof
-    found: Found
-
-
 def prove(seed: int, say: Say, *, strengths: Sequence[float] = STRENGTHS, loads: Sequence[int] = LOADS) -> Proved:
     """KeyboardInterrupt after its processes have ended."""
     began = time.monotonic()
-    found = _lived(seed, strengths, loads, say)
+    found = lived(seed, say, strengths=strengths, loads=loads)
     proof = Proof(
         pillar="phases",
         engine="lab",
@@ -76,7 +69,7 @@ def prove(seed: int, say: Say, *, strengths: Sequence[float] = STRENGTHS, loads:
         control_alarms=0,
         took_s=round(time.monotonic() - began, 1),
     )
-    return Proved(proof, found)
+    return Proved(proof, confusion(found))
 
 
 def left_alone(seed: int, loads: Sequence[int]) -> list[Plan]:
@@ -125,8 +118,8 @@ def _key(plan: Plan) -> Key:
     return (plan.family.name, "hosted" if plan.hosted else "own", plan.load)
 
 
-def _lived(seed: int, strengths: Sequence[float], loads: Sequence[int], say: Say) -> Found:
-    """All worlds. First those left alone, in whose noise strengths count."""
+def lived(seed: int, say: Say, *, strengths: Sequence[float] = STRENGTHS, loads: Sequence[int] = LOADS) -> Found:
+    """All worlds, each judged. First those left alone, in whose noise strengths count."""
     kinds = injecting(seed, strengths, loads)
     quiet = left_alone(seed, loads)
     whole = len(quiet) + sum(len(plans) for plans in kinds.values())

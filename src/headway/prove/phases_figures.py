@@ -9,7 +9,6 @@ from headway.calls.phases.model import Cause
 from headway.kernel.figure import Figure
 from headway.lab.phase_worlds.plan import INJECTED, Usual
 from headway.prove.phases_score import (
-    CANNOT_TELL,
     CLEAN,
     QUIET,
     Scored,
@@ -25,21 +24,6 @@ from headway.prove.phases_score import (
 
 STRONG_MIN: Final = 4.0
 WORLDS: Final = "scored family of worlds, eleven causes at three loads, own engine and hosted; "
-SHORT: Final[Mapping[str, str]] = {
-    Cause.OWN_QUEUE: "queue",
-    Cause.THROTTLING: "throttl",
-    Cause.RETRY: "retry",
-    Cause.LONG_PROMPT: "prompt",
-    Cause.COLD_CACHE: "cold",
-    Cause.ROUTE_CHANGE: "route",
-    Cause.NEIGHBOUR: "neighb",
-    Cause.LONGER_OUTPUT: "longer",
-    Cause.SLOW_DECODE: "decode",
-    Cause.SLOW_READER: "reader",
-    Cause.TOOL_WAIT: "tool",
-    CANNOT_TELL: "can't tell",
-    QUIET: "not slow",
-}
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -160,7 +144,7 @@ def _larger(calls: Sequence[Scored]) -> float | None:
 
 
 def _one_or_none(calls: Sequence[Scored]) -> float | None:
-    return sum(call.said in (*call.causes, CANNOT_TELL) for call in calls) / len(calls) if calls else None
+    return sum(call.right or not call.answered for call in calls) / len(calls) if calls else None
 
 
 def _rounded(value: float | None) -> float | None:
@@ -171,20 +155,3 @@ def confusion(found: Found) -> Mapping[str, Mapping[str, int]]:
     """Injected calls at strengths 4 and 8, and those left alone."""
     calls = found.strong + [call for each in found.clean.values() for call in each]
     return matrix(calls, [*(cause.value for cause in INJECTED), CLEAN])
-
-
-def as_text(counts: Mapping[str, Mapping[str, int]]) -> str:
-    """Rows are what was done, columns what was said, in per cent of the row; zeros are left blank."""
-    columns = list(SHORT)
-    widths = [max(len(SHORT[column]), 4) for column in columns]
-    lines = ["per cent of calls, by what was done (rows) and what was said (columns)", ""]
-    lines.append(" " * 14 + "  ".join(SHORT[c].rjust(w) for c, w in zip(columns, widths, strict=True)) + "       n")
-    for row, told in counts.items():
-        n = sum(told.values())
-        cells = [_percent(told.get(column, 0), n).rjust(width) for column, width in zip(columns, widths, strict=True)]
-        lines.append(f"{row:<14}{'  '.join(cells)}  {n:>6,}")
-    return "\n".join(lines)
-
-
-def _percent(count: int, n: int) -> str:
-    return "" if not count else f"{100 * count / n:.0f}" if 100 * count >= n else "<1"
