@@ -38,6 +38,8 @@ _VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 _URL: Final = re.compile(r"https?://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?(?:/[!$-;=?-\[\]^_a-z|~]*)?")
 _DOT_SEGMENT: Final = re.compile(r"/(?:\.|%2e){1,2}(?:[/?]|$)", re.IGNORECASE)
 HAPPY_EYEBALLS_S: Final = 0.25
+KEPT_MARGIN_S: Final = 1.0
+"""A pooled connection is not used in the last second for which its upstream keeps it: a request would meet its closing on the way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,7 +263,8 @@ class Http1Upstream:
         pool = self._pools.get(origin)
         while pool is not None and pool.idle:
             connection = pool.idle.pop()
-            if connection.state is State.IDLE and self._still_idle(connection, tls=origin[0]):
+            fresh = self._loop.time() - connection.idle_since < connection.kept_s - KEPT_MARGIN_S
+            if fresh and connection.state is State.IDLE and self._still_idle(connection, tls=origin[0]):
                 return connection
             connection.abort()
         return None

@@ -28,6 +28,7 @@ from headway.kernel.limits import (
 )
 
 _CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+_KEPT_FOR: Final = re.compile(rb"(?i)timeout\s*=\s*([0-9]{1,6})")
 _BODILESS: Final = frozenset({204, 205, 304})
 
 
@@ -70,6 +71,8 @@ class Connection(asyncio.Protocol):
         self.head_at = self.read_at = MonoNs(0)
         """``read_at``: when the bytes came that were read last."""
         self.ended_at: MonoNs | None = None
+        self.kept_s = float("inf")
+        """How long the upstream says that it keeps the connection when idle (``Keep-Alive: timeout``)."""
         self.received = 0
         """Bytes read for this answer: silence is measured by it."""
         self.failure: UpstreamError | None = None
@@ -298,6 +301,8 @@ class Connection(asyncio.Protocol):
                 lengths += 1
             elif lowered == b"transfer-encoding":
                 codings += 1
+            elif lowered == b"keep-alive" and (told := _KEPT_FOR.search(value)) is not None:
+                self.kept_s = float(told[1])
             if _CONTROL.search(value):
                 raise UpstreamError("the answer's head holds a control character", phase=UpstreamPhase.BODY)
             headers.append((lowered.decode("latin-1"), value.decode("latin-1")))
