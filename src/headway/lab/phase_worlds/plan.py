@@ -21,16 +21,16 @@ SLOW_SHARE, SLOW_MS, SLOW_UNITS = 0.2, 100.0, 3.0
 
 
 class Habit(msgspec.Struct, frozen=True, kw_only=True):
-    """Of one tenant left alone. ``noise_ms`` is the robust spread of durations less what their tokens take; ``varies_ms`` the same of what a cause would move
-    and is never quite the same: the answer's length, the prompt's, the tool's time."""
+    """Of one tenant left alone. ``noise_ms`` is 1.4826 MAD of its calls' durations: what they differ by when nothing is wrong, as one span shows it."""
 
     noise_ms: float
-    varies_ms: Mapping[Cause, float]
+    tool_ms: float
+    """The same of its tools, which lie before the call."""
     duration_ms: float
 
     def unit_ms(self, cause: Cause) -> float:
-        """In which strengths count: the noise in what the cause moves, or a third of what nobody calls slow, whichever is larger."""
-        noise = (self.noise_ms**2 + self.varies_ms.get(cause, 0.0) ** 2) ** 0.5
+        """In which strengths count: the noise, of a tool's wait with the tool's own, or a third of what nobody calls slow, whichever is larger."""
+        noise = (self.noise_ms**2 + (self.tool_ms if cause is Cause.TOOL_WAIT else 0.0) ** 2) ** 0.5
         return float(max(noise, max(SLOW_SHARE * self.duration_ms, SLOW_MS) / SLOW_UNITS))
 
 
@@ -81,36 +81,29 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         return WARM_CALLS_A_TENANT * self.family.shape.tenants
 
 
-def usual_of(plan: Plan, seen: Sequence[Seen]) -> Usual:
+def usual_of(seen: Sequence[Seen]) -> Usual:
     """Of the calls of a world left alone, after its first."""
-    paces = [_decode_ms(each) / _steps(each) for each in seen if _steps(each)]
-    token_ms = median(paces)
-    prompt_ms = plan.family.hosted.token_ms if plan.hosted else plan.family.machine.token_ms
     by_tenant: dict[str, list[Seen]] = {}
     for each in seen:
         by_tenant.setdefault(each.tenant, []).append(each)
-    return Usual(tenants={tenant: _habit(calls, token_ms, prompt_ms) for tenant, calls in by_tenant.items()}, token_ms=token_ms)
+    return Usual(
+        tenants={tenant: _habit(calls) for tenant, calls in by_tenant.items()},
+        token_ms=median(_decode_ms(each) / _steps(each) for each in seen if _steps(each)),
+    )
 
 
-def _habit(calls: Sequence[Seen], token_ms: float, prompt_ms: float) -> Habit:
-    answers = [_steps(c) * token_ms for c in calls]
-    prompts = [((c.input_tokens or 0) - (c.cached_tokens or 0)) * prompt_ms for c in calls]
-    left = [c.duration_ms - answer - prompt for c, answer, prompt in zip(calls, answers, prompts, strict=True)]
-    varies = {
-        Cause.LONGER_OUTPUT: _spread(answers),
-        Cause.LONG_PROMPT: _spread(prompts),
-        Cause.TOOL_WAIT: _spread([c.tool_ms for c in calls if c.tool_ms]),
-    }
-    return Habit(noise_ms=_spread(left), varies_ms=varies, duration_ms=median(c.duration_ms for c in calls))
+def _habit(calls: Sequence[Seen]) -> Habit:
+    return Habit(
+        noise_ms=_spread([call.duration_ms for call in calls]),
+        tool_ms=_spread([call.tool_ms for call in calls if call.tool_ms]),
+        duration_ms=median(call.duration_ms for call in calls),
+    )
 
 
 def _spread(values: Sequence[float]) -> float:
-    """The larger of 1.4826 MAD and (p75 - median) / 0.6745, since noise that makes a call late lies above; 0 of none."""
-    if not values:
-        return 0.0
-    middle = median(values)
-    upper = sorted(values)[int(0.75 * len(values))]
-    return max(1.4826 * median(abs(each - middle) for each in values), (upper - middle) / 0.6745)
+    """1.4826 MAD; 0 of none."""
+    middle = median(values) if values else 0.0
+    return 1.4826 * median(abs(each - middle) for each in values) if values else 0.0
 
 
 def _steps(seen: Seen) -> int:
