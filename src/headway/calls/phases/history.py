@@ -3,7 +3,7 @@
 from math import log1p
 
 from headway.calls.phases.model import Phase, Seen
-from headway.calls.phases.parts import Parts, parts_of, point_of, running_of, share_cached, uncached_of
+from headway.calls.phases.parts import Parts, meanwhile_of, parts_of, point_of, running_of, share_cached, uncached_of
 from headway.calls.phases.residual import Lane
 from headway.calls.phases.settings import Settings
 from headway.calls.phases.target import Crowd, Place, Recent, Target, Usuals, kept
@@ -110,7 +110,7 @@ def _crowd(crowd: Crowd, seen: Seen) -> None:
         (crowd.running, seen.engine_running),
         (crowd.preempted, seen.engine_preempted),
         (crowd.beside, seen.beside_tokens),
-        (crowd.beside_decode, seen.beside_decode_tokens),
+        (crowd.meanwhile, meanwhile_of(seen)),
     ):
         if value is not None:
             series.add(seen.at_ms, float(value))

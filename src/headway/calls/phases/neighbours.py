@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from headway.calls.phases.claims import Case, Claim, evidence, first_token, held, lacks
 from headway.calls.phases.medians import median, rank_sum_p
 from headway.calls.phases.model import Cause, Evidence
+from headway.calls.phases.parts import meanwhile_of
 from headway.calls.phases.series import Series
 from headway.calls.phases.target import Recent
 
@@ -25,7 +26,7 @@ def _neighbour_own(case: Case) -> Claim | None:
     beside = ("prompt tokens that others had read beside it", seen.beside_tokens, crowd.beside, "tokens")
     preempted = ("requests that the engine had set aside", seen.engine_preempted, crowd.preempted, "")
     running = ("requests running beside it", seen.engine_running, crowd.running, "")
-    meanwhile = ("prompt tokens that others had read while it decoded", seen.beside_decode_tokens, crowd.beside_decode, "tokens")
+    meanwhile = ("prompt tokens that others had read a second while it decoded", meanwhile_of(seen), crowd.meanwhile, "tokens")
     if all(told[1] is None for told in (waiting, beside, preempted, running)):
         return lacks(Cause.NEIGHBOUR, case.left_ms, "the engine tells nothing of its queue")
     late = _more((waiting, beside, preempted, running), settings.neighbour_units) if case.first_ms > 0 else []
@@ -34,7 +35,7 @@ def _neighbour_own(case: Case) -> Claim | None:
     return held(Cause.NEIGHBOUR, explained, *dict.fromkeys([*late, *slower]), first_token(case)) if late or slower else None
 
 
-def _more(told: Sequence[tuple[str, int | None, Series, str]], units: float) -> list[Evidence]:
+def _more(told: Sequence[tuple[str, float | None, Series, str]], units: float) -> list[Evidence]:
     """What is so far above its usual."""
     return [
         evidence(what, float(value), series.median(), unit)

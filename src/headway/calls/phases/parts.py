@@ -173,6 +173,14 @@ def _over(series: Series, ms: float) -> float:
     return ms - series.median() if series.odd(ms) else 0.0
 
 
+def meanwhile_of(seen: Seen) -> float | None:
+    """Prompt tokens a second that others had read while the call decoded: of a long answer more are, which slows none of it."""
+    if seen.beside_decode_tokens is None or seen.first_token_ms is None or seen.last_token_ms is None:
+        return None
+    took_ms = seen.last_token_ms - seen.first_token_ms
+    return seen.beside_decode_tokens * 1000 / took_ms if took_ms > 0 else None
+
+
 def running_of(seen: Seen) -> float | None:
     """None where the engine does not say."""
     return None if seen.engine_running is None else float(seen.engine_running)

@@ -20,11 +20,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     lead_share_min: float = 0.15
     """Of the excess, between the first and the second cause, unless one is part of the other."""
     baseline_calls_min: int = 30
-    noise_units: float = 2.5
+    noise_units: float = 3.0
     """First token and pace within this of their usual spread are as expected."""
-    unusual_units: float = 2.5
+    unusual_units: float = 3.0
     """Tokens, waits and gaps further from their median than this are no ordinary variation."""
-    pace_units: float = 2.5
+    pace_units: float = 3.0
     """Time a token further above its usual is "pace up"."""
     pace_share: float = 0.15
     left_share_max: float = 0.4

@@ -79,11 +79,11 @@ class Usuals:
 class Crowd:
     """What an engine of one's own says of its load as calls are sent."""
 
-    __slots__ = ("beside", "beside_decode", "preempted", "running", "waiting")
+    __slots__ = ("beside", "meanwhile", "preempted", "running", "waiting")
 
     def __init__(self, settings: Settings) -> None:
         self.waiting, self.running, self.preempted = Series(settings, 0.5), Series(settings, 0.5), Series(settings, 0.5)
-        self.beside, self.beside_decode = Series(settings, 64.0), Series(settings, 64.0)
+        self.beside, self.meanwhile = Series(settings, 64.0), Series(settings, 64.0)
 
 
 class Target:
