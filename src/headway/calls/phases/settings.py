@@ -44,7 +44,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Others are slow when their median is so far above its usual."""
     neighbour_units: float = 0.5
     """An engine's own load so far above its usual is a neighbour's, where the first token is late."""
-    neighbour_pace_units: float = 2.0
+    neighbour_pace_units: float = 3.0
     """The same where only the pace is slow: it goes with the load all day."""
     others_near: int = 6
     """Of others the so many nearest in time are looked at: before, after, and half of each."""

@@ -20,15 +20,18 @@ class HostedPlace:
 
     def __init__(self, family: Family, places: Mapping[int, Place], seed: str) -> None:
         self._family, self._places = family, places
-        self._rng = random.Random(f"hosted:{seed}")
-        self._swing = self._rng.random() * 2 * math.pi
+        self._seed = seed
+        self._swing = random.Random(f"hosted:{seed}").random() * 2 * math.pi
         self._used_ms: dict[str, float] = {}
 
     def run(self, asked: Sequence[Asked]) -> dict[str, Timed]:
         return {each.call: self._serve(each) for each in sorted(asked, key=lambda one: one.at_ms)}
 
     def _serve(self, each: Asked) -> Timed:
-        rng, noise, hosted = self._rng, self._family.noise, self._family.hosted
+        rng = random.Random(
+            f"hosted:{self._seed}:{each.call}"
+        )  # its own, so that nothing done to one call changes another's chance
+        noise, hosted = self._family.noise, self._family.hosted
         place = self._places[each.route]
         sent = each.at_ms + each.hold_ms + sum(ms for _, ms in each.tries) + rng.random() * OUR_MS_MAX
         cached = self._cached(each, sent)

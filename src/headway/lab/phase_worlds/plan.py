@@ -1,6 +1,6 @@
 """A world to be: which cause, how strong against the noise, at what load; and what is known of the same world left alone."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 from typing import Final
 
@@ -16,6 +16,7 @@ WARM_CALLS_A_TENANT: Final = 40
 MAIN_CALLS: Final = 400
 CLEAN_CALLS: Final = 1_000
 TARGETS: Final = 50
+LATE_UNITS: Final = 2.0
 SLOW_SHARE, SLOW_MS, SLOW_UNITS = 0.2, 100.0, 3.0
 """A call is told slow from so many deviations on, and from these: noise smaller than a third of them is nobody's measure."""
 
@@ -40,6 +41,8 @@ class Usual(msgspec.Struct, frozen=True, kw_only=True):
     tenants: Mapping[str, Habit]
     token_ms: float
     """A token of an answer."""
+    late: frozenset[str]
+    """Calls that chance made late, in their first token or their pace: nothing is done to them, for then two things would have slowed them."""
 
     def middle(self) -> Habit:
         """The tenant in the middle, by its noise."""
@@ -69,6 +72,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.family.name}:{self.place}:{self.load}:{what}:{self.seed}"
 
     @property
+    def traffic(self) -> str:
+        """Seeds who calls and for what: the same in all worlds of a family, a place and a load, so that one can be held against the one left alone."""
+        return f"{self.family.name}:{self.hosted}:{self.load}:{self.seed}"
+
+    @property
     def place(self) -> str:
         return "own" if not self.hosted else "hosted" if self.regions else "hosted_without_region"
 
@@ -88,8 +96,16 @@ def usual_of(seen: Sequence[Seen]) -> Usual:
         by_tenant.setdefault(each.tenant, []).append(each)
     return Usual(
         tenants={tenant: _habit(calls) for tenant, calls in by_tenant.items()},
-        token_ms=median(_decode_ms(each) / _steps(each) for each in seen if _steps(each)),
+        token_ms=median(_pace_ms(each) for each in seen if _steps(each)),
+        late=frozenset(name for calls in by_tenant.values() for name in (*_late(calls, _first_ms), *_late(calls, _pace_ms))),
     )
+
+
+def _late(calls: Sequence[Seen], took_ms: Callable[[Seen], float]) -> list[str]:
+    """Those that took more than LATE_UNITS spreads over the median."""
+    took = [took_ms(call) for call in calls]
+    most = median(took) + LATE_UNITS * _spread(took)
+    return [call.call for call, ms in zip(calls, took, strict=True) if ms > most]
 
 
 def _habit(calls: Sequence[Seen]) -> Habit:
@@ -110,5 +126,9 @@ def _steps(seen: Seen) -> int:
     return max((seen.output_tokens or 0) - 1, 0)
 
 
-def _decode_ms(seen: Seen) -> float:
-    return (seen.last_token_ms or 0.0) - (seen.first_token_ms or 0.0)
+def _first_ms(seen: Seen) -> float:
+    return (seen.first_token_ms or 0.0) - seen.sent_ms
+
+
+def _pace_ms(seen: Seen) -> float:
+    return ((seen.last_token_ms or 0.0) - (seen.first_token_ms or 0.0)) / max(_steps(seen), 1)

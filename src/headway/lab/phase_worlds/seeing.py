@@ -27,7 +27,6 @@ def rows(
     asked: Sequence[Asked], timed: Mapping[str, Timed], places: Mapping[int, Place], sight: Sight, noise: Noise, seed: str
 ) -> list[Row]:
     """Of the calls that our gateway carried, in order of arrival."""
-    rng = random.Random(f"seen:{seed}")
     ours = sorted((each for each in asked if each.ours), key=lambda each: each.at_ms)
     beside = _beside(ours, timed)
     last_of_tenant: dict[str, float] = {}
@@ -36,6 +35,7 @@ def rows(
     for each in ours:
         tenant_before, prefix_before = last_of_tenant.get(each.tenant), last_of_prefix.get(each.prefix)
         last_of_tenant[each.tenant] = last_of_prefix[each.prefix] = each.at_ms
+        rng = random.Random(f"seen:{seed}:{each.call}")
         seen = _seen(each, timed[each.call], places[each.route], sight, noise, rng)
         seen = msgspec.structs.replace(
             seen,

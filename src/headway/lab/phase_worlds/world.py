@@ -38,9 +38,9 @@ def live(plan: Plan, usual: Usual | None = None) -> list[Row]:
     """``usual`` of the same world left alone; None only for that one."""
     asked, places = _Making(plan, usual).made()
     asked.sort(key=lambda each: each.at_ms)
-    upstream = HostedPlace(plan.family, places, plan.name) if plan.hosted else OwnEngine(plan.family, places, plan.name)
+    upstream = HostedPlace(plan.family, places, plan.traffic) if plan.hosted else OwnEngine(plan.family, places, plan.name)
     sight = Sight(hosted=plan.hosted, regions=plan.regions)
-    return rows(asked, upstream.run(asked), places, sight, plan.family.noise, plan.name)
+    return rows(asked, upstream.run(asked), places, sight, plan.family.noise, plan.traffic)
 
 
 class _Making:
@@ -49,8 +49,8 @@ class _Making:
     def __init__(self, plan: Plan, usual: Usual | None) -> None:
         self._plan, self._usual = plan, usual
         self._rng = random.Random(f"world:{plan.name}")
-        # who calls is the same in all worlds of one seed and load, so that what is usual is
-        self._who = tenants(plan.family.shape, random.Random(f"tenants:{plan.family.name}:{plan.hosted}:{plan.load}:{plan.seed}"))
+        self._traffic = random.Random(f"traffic:{plan.traffic}")
+        self._who = tenants(plan.family.shape, self._traffic)
         self._places: dict[int, Place] = {0: USUAL}
 
     def made(self) -> tuple[list[Asked], dict[int, Place]]:
@@ -69,12 +69,16 @@ class _Making:
         return calls(
             self._plan.family.shape,
             self._who,
-            self._rng,
+            self._traffic,
             count=count,
             per_s=per_s or self._plan.per_s,
             start_ms=start_ms,
             name=name,
         )
+
+    @property
+    def _late(self) -> frozenset[str]:
+        return self._usual.late if self._usual is not None else frozenset()
 
     def _unit_ms(self, tenant: str, cause: Cause) -> float:
         assert self._usual is not None, "strengths count in units of the world left alone"
@@ -100,7 +104,7 @@ class _Making:
         if Cause.NEIGHBOUR in plan.causes and plan.hosted:
             return [n for stretch in stretches(first, len(asked), NEIGHBOUR_CALLS, TARGETS) for n in stretch]
         able = [n for n in range(first, len(asked)) if all(may_meet(cause, asked[n]) for cause in plan.causes)]
-        able = [n for n in able if asked[n].tenant != PAPERS]
+        able = [n for n in able if asked[n].tenant != PAPERS and asked[n].call not in self._late]
         if apart_ms := self._apart_ms():
             return _spaced(able, asked, apart_ms)
         return sorted(self._rng.sample(able, min(TARGETS, len(able))))
@@ -151,6 +155,8 @@ class _Making:
                 for n in targets:
                     asked[n] = ALONE[cause](asked[n], ms[n], plan, self._usual)
         for n in targets:
+            if asked[n].call in self._late:
+                continue
             truth = Truth(causes=plan.causes, ms=tuple(ms[n] for ms in done), strength=max(plan.strengths))
             asked[n] = msgspec.structs.replace(asked[n], truth=truth)
         return extras
