@@ -5,6 +5,7 @@ On an engine of one's own also w x requests waiting ahead and q x prompt tokens 
 """
 
 from collections.abc import Callable, Collection, Sequence
+from operator import mul
 
 import msgspec
 
@@ -16,7 +17,8 @@ _CLOSE = 0.01
 _CURVE_CALLS_MIN, _CURVE_GAIN, _CURVE_WIDTH = 60, 0.03, 4.0
 _TERM_CALLS_MIN = 20
 _FLOOR_SHARE = 0.01
-Row = tuple[float, ...]
+_STILL = 1e-4
+Column = list[float]
 
 
 class Point(msgspec.Struct, frozen=True):
@@ -98,43 +100,43 @@ def _solved(points: Sequence[Point], terms: Sequence[Term]) -> dict[str, float]:
     """Coefficients by name, none but the start negative: a term that comes out below 0 is left out and the rest solved again."""
     used = list(terms)
     while True:
-        scales = [max(max(abs(value(p)) for p in points), 1e-12) for _, value in used]
-        rows = [tuple(value(p) / scale for (_, value), scale in zip(used, scales, strict=True)) for p in points]
-        found = _least_absolute(rows, [max(p.took_ms, 1.0) for p in points])
+        values = [[value(p) for p in points] for _, value in used]
+        scales = [max(max(map(abs, column)), 1e-12) for column in values]
+        columns = [[each / scale for each in column] for column, scale in zip(values, scales, strict=True)]
+        found = _least_absolute(columns, [max(p.took_ms, 1.0) for p in points])
         least = min(range(1, len(used)), key=lambda i: found[i], default=0)
         if least == 0 or found[least] >= 0:
             return {name: value / scale for (name, _), value, scale in zip(used, found, scales, strict=True)}
         del used[least]
 
 
-def _least_absolute(rows: Sequence[Row], took: Sequence[float]) -> list[float]:
-    """Minimises sum |y - Xb| / y."""
-    weights = [1 / (y * y) for y in took]
-    found = _weighted(rows, took, weights)
+def _least_absolute(columns: Sequence[Column], took: Column) -> list[float]:
+    """Minimises sum |y - Xb| / y. Ends early where a round changes nothing any more."""
+    near = [_CLOSE * y for y in took]
+    found = _weighted(columns, took, [1 / (y * y) for y in took])
     for _ in range(ROUNDS):
-        for i, (row, y) in enumerate(zip(rows, took, strict=True)):
-            off = abs(y - sum(x * b for x, b in zip(row, found, strict=True)))
-            weights[i] = 1 / (y * max(off, _CLOSE * y))
-        found = _weighted(rows, took, weights)
+        off = took
+        for column, b in zip(columns, found, strict=True):
+            off = [left - x * b for left, x in zip(off, column, strict=True)]
+        weights = [1 / (y * max(abs(left), least)) for y, left, least in zip(took, off, near, strict=True)]
+        before, found = found, _weighted(columns, took, weights)
+        if all(abs(b - a) <= _STILL * abs(a) for a, b in zip(before, found, strict=True)):
+            break
     return found
 
 
-def _weighted(rows: Sequence[Row], took: Sequence[float], weights: Sequence[float]) -> list[float]:
+def _weighted(columns: Sequence[Column], took: Column, weights: Column) -> list[float]:
     """Least squares by normal equations, with a ridge so small that it only settles what the data leave open."""
-    k = len(rows[0])
+    k = len(columns)
     sums = [[0.0] * (k + 1) for _ in range(k)]
-    for row, y, weight in zip(rows, took, weights, strict=True):
-        for i in range(k):
-            wx = weight * row[i]
-            line = sums[i]
-            for j in range(i, k):
-                line[j] += wx * row[j]
-            line[k] += wx * y
+    for i, column in enumerate(columns):
+        weighted = list(map(mul, weights, column))
+        for j in range(i, k):
+            sums[i][j] = sums[j][i] = sum(map(mul, weighted, columns[j]))
+        sums[i][k] = sum(map(mul, weighted, took))
     for i in range(k):
         sums[i][i] *= 1 + 1e-9
         sums[i][i] += 1e-15
-        for j in range(i):
-            sums[i][j] = sums[j][i]
     return _eliminated(sums)
 
 
