@@ -9,8 +9,8 @@ from headway.calls.phases.model import Cause, Seen
 from headway.calls.phases.split import split
 from headway.lab.phase_worlds.families import FAMILIES, FITTING, SCORING
 from headway.lab.phase_worlds.model import Row
-from headway.lab.phase_worlds.plan import INJECTED, TARGETS, Plan, Usual, usual_of
-from headway.lab.phase_worlds.world import live
+from headway.lab.phase_worlds.plan import INJECTED, Plan, Usual, usual_of
+from headway.lab.phase_worlds.world import IN_STRETCHES, live
 
 STRENGTH = 8.0
 SEED = 3
@@ -37,7 +37,7 @@ def test_a_cause_costs_about_what_it_was_to_cost(cause: Cause, world: tuple[Plan
     plan, usual, quiet = world
     rows = touched(plan, usual, cause)
     injected = [row for row in rows if row.truth.causes]
-    assert 40 <= len(injected) <= TARGETS + 3
+    assert 35 <= len(injected) <= IN_STRETCHES + 13
     assert {row.truth.causes for row in injected} == {(cause,)}
     ordinary = {t: median(_whole(r.seen) for r in quiet if r.seen.tenant == t) for t in {r.seen.tenant for r in quiet}}
     like = ordinary.get("tenant-1", 0.0)
@@ -66,7 +66,7 @@ def test_each_cause_is_where_phases_look_for_it(world: tuple[Plan, Usual, list[R
     assert all(seen.tool_ms > 0 for seen in of(Cause.TOOL_WAIT))
     assert all(seen.cached_tokens == 0 and (seen.idle_ms or 0) > 600_000 for seen in of(Cause.COLD_CACHE))
     places = {seen.region or seen.address for seen in of(Cause.ROUTE_CHANGE)}
-    assert len(places) == 4
+    assert len(places) == 5
     assert not any(place.startswith("place-0") for place in places)
 
 

@@ -16,7 +16,7 @@ WARM_CALLS_A_TENANT: Final = 40
 MAIN_CALLS: Final = 400
 CLEAN_CALLS: Final = 1_000
 TARGETS: Final = 50
-LATE_UNITS: Final = 2.0
+LATE_UNITS: Final = 3.0
 SLOW_SHARE, SLOW_MS, SLOW_UNITS = 0.2, 100.0, 3.0
 """A call is told slow from so many deviations on, and from these: noise smaller than a third of them is nobody's measure."""
 

@@ -30,6 +30,8 @@ from headway.lab.phase_worlds.traffic import PAPERS, Tenant, call, calls, tenant
 
 SPACED_MS: Final = 2_000.0
 """Between calls that burden the engine, beside twice what each costs: it is to be itself again."""
+IN_STRETCHES: Final = round(1.2 * TARGETS)
+"""Calls that stand in stretches: chance makes some of them late, and those do not count."""
 QUIET_PER_S: Final = 0.03
 BURDENS: Final = frozenset({Cause.NEIGHBOUR, Cause.LONG_PROMPT, Cause.COLD_CACHE})
 
@@ -100,9 +102,9 @@ class _Making:
     def _targets(self, asked: Sequence[Asked]) -> list[int]:
         plan, first = self._plan, self._plan.warm_calls
         if Cause.ROUTE_CHANGE in plan.causes:
-            return [n for stretch in stretches(first, len(asked), ROUTE_CALLS, TARGETS) for n in stretch]
+            return [n for stretch in stretches(first, len(asked), ROUTE_CALLS, IN_STRETCHES) for n in stretch]
         if Cause.NEIGHBOUR in plan.causes and plan.hosted:
-            return [n for stretch in stretches(first, len(asked), NEIGHBOUR_CALLS, TARGETS) for n in stretch]
+            return [n for stretch in stretches(first, len(asked), NEIGHBOUR_CALLS, IN_STRETCHES) for n in stretch]
         able = [n for n in range(first, len(asked)) if all(may_meet(cause, asked[n]) for cause in plan.causes)]
         able = [n for n in able if asked[n].tenant != PAPERS and asked[n].call not in self._late]
         if apart_ms := self._apart_ms():
