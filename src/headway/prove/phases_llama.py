@@ -13,6 +13,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from itertools import groupby
 from types import MappingProxyType
 from typing import Final
 
@@ -35,7 +36,7 @@ STRETCH: Final = 14
 """Calls on the other route, each time."""
 PREFIX_WORDS: Final = 420
 TAIL_WORDS: Final = 70.0
-TAIL_SIGMA: Final = 0.5
+TAIL_SIGMA: Final = 0.3
 TAIL_WORDS_MAX: Final = 250
 """What a prompt has of its own: log-normal, so that the engine's time a token can be learnt."""
 OUTPUT_TOKENS: Final = (22, 27)
@@ -135,32 +136,30 @@ class _Run:
         self.last_call = ""
         self._running, self._rng, self._say, self._began = running, rng, say, began
         self._prefixes = {tenant: f"{tenant} {words(rng, PREFIX_WORDS)}" for tenant in TENANTS}
-        self._leads_to = running.usual
         self._failed = 0
 
     async def all(self, todo: Sequence[Job], length: Length) -> None:
         await self._warm_other()
-        for number, job in enumerate(todo):
-            if time.monotonic() - self._began > length.run_s_max or self._failed > FAILURES_MAX:
-                break
-            self._say(f"{number} of {len(todo)} calls; {self._counts()}")
-            await self._lead(job is Cause.ROUTE_CHANGE)
-            try:
-                await self._one(job, warm=number < length.warm)
-            except (Broken, OSError, TimeoutError):
-                self._failed += 1
-            await asyncio.sleep(BETWEEN_S)
+        numbered = list(enumerate(todo))
+        for other, stretch in groupby(numbered, key=lambda each: each[1] is Cause.ROUTE_CHANGE):
+            async with self._running.elsewhere() if other else contextlib.nullcontext():
+                for number, job in stretch:
+                    if time.monotonic() - self._began > length.run_s_max or self._failed > FAILURES_MAX:
+                        return
+                    self._say(f"{number} of {len(todo)} calls; {self._counts()}")
+                    await self._tried(job, warm=number < length.warm)
 
     async def _warm_other(self) -> None:
         """Prompts are in the other server's cache too: what is shown is its speed."""
         for tenant, slot in SLOTS.items():
             await self._running.fill_slot(self._running.other, slot, self._prefixes[tenant])
 
-    async def _lead(self, other: bool) -> None:
-        where = self._running.other if other else self._running.usual
-        if where != self._leads_to:
-            await self._running.lead_to(where)
-            self._leads_to = where
+    async def _tried(self, job: Job, *, warm: bool) -> None:
+        try:
+            await self._one(job, warm=warm)
+        except (Broken, OSError, TimeoutError):
+            self._failed += 1
+        await asyncio.sleep(BETWEEN_S)
 
     async def _one(self, job: Job, *, warm: bool) -> None:
         tenant = self._rng.choice(TENANTS)

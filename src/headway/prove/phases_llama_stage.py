@@ -3,6 +3,10 @@
 Which of the two the name leads to is one line of Headway's configuration, changed while it runs.
 """
 
+import asyncio
+import contextlib
+import os
+import signal
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -26,8 +30,8 @@ CONTEXT_TOKENS: Final = 16_384
 LOAD_EVERY_MS: Final = 500
 MORE: Final = ("-c", str(CONTEXT_TOKENS), "-cram", "0", "-t", "1")
 """A prompt that has left its slot has left the cache. One thread: two wait for each other wherever a core has other work too."""
-SLOWER: Final = ("-b", "8", "-ub", "1")
-"""It reads prompts token by token."""
+RUNS_S, RESTS_S = 0.010, 0.012
+"""By turns, of the other model while the name leads to it: a machine of less than half the speed."""
 GENERATION_WITHIN_S: Final = 20.0
 _CONFIGURATION: Final = """
 {tenants}
@@ -57,11 +61,37 @@ def configuration(url: str) -> str:
 class Stage:
     """What runs. ``usual`` and ``other`` are the servers' addresses."""
 
-    def __init__(self, product: Product, usual: str, other: str, keys: dict[str, str]) -> None:
-        self.product, self.usual, self.other, self.keys = product, usual, other, keys
+    def __init__(self, product: Product, usual: ModelServer, other: ModelServer, keys: dict[str, str]) -> None:
+        self.product, self.usual, self.other, self.keys = product, usual.url, other.url, keys
+        self._other = other
 
-    async def lead_to(self, url: str) -> None:
-        """The name leads there from now on, for every call that begins after this returns."""
+    @asynccontextmanager
+    async def elsewhere(self) -> AsyncIterator[None]:
+        """The name leads to the other model, for every call that begins inside."""
+        await self._lead_to(self.other)
+        resting = asyncio.create_task(self._rest())
+        try:
+            yield
+        finally:
+            resting.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await resting
+            await self._lead_to(self.usual)
+
+    async def _rest(self) -> None:
+        """The other model stands still by turns."""
+        try:
+            while self._other.running():
+                os.kill(self._other.pid, signal.SIGSTOP)
+                await asyncio.sleep(RESTS_S)
+                os.kill(self._other.pid, signal.SIGCONT)
+                await asyncio.sleep(RUNS_S)
+        finally:
+            if self._other.running():
+                os.kill(self._other.pid, signal.SIGCONT)
+
+    async def _lead_to(self, url: str) -> None:
+        """For every call that begins after this returns."""
         before = await self._generation()
         self.product.write(configuration(url))
         await self.product.api("POST", "/generation/reload")
@@ -88,8 +118,8 @@ async def stage() -> AsyncIterator[Stage]:
         folder, built = Path(name), model_folder()
         with (
             ModelServer(built, log=folder / "usual.out", more=MORE) as usual,
-            ModelServer(built, log=folder / "other.out", more=(*MORE, *SLOWER)) as other,
+            ModelServer(built, log=folder / "other.out", more=MORE) as other,
         ):
             async with Product(folder, configuration(usual.url)) as product:
                 keys = {tenant: await product.new_key(tenant) for tenant in (*TENANTS, CROWD)}
-                yield Stage(product, usual.url, other.url, keys)
+                yield Stage(product, usual, other, keys)

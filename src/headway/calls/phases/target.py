@@ -75,6 +75,11 @@ class Usuals:
         self.excess = Series(settings, 0.02)
         """Noise of first token and pace together, as a share of what was expected: its spread is what "slow" is held against."""
 
+    def known(self, calls: int) -> bool:
+        """Whether so many ordinary calls stand behind all that its calls tell: unusual ones, the first among them, are set aside."""
+        told = (self.excess, self.uncached, self.output)
+        return len(self.excess) >= calls and all(len(series) >= calls for series in told if len(series))
+
 
 class Crowd:
     """What an engine of one's own says of its load as calls are sent."""
@@ -128,7 +133,7 @@ class Target:
     def usuals(self, tenant: str) -> Usuals:
         """The tenant's own once enough is known of it, else everybody's."""
         own = self.tenants.get(tenant)
-        return own if own is not None and len(own.excess) >= self.settings.baseline_calls_min else self.everyone
+        return own if own is not None and own.known(self.settings.baseline_calls_min) else self.everyone
 
     def changed(self, seen: Seen) -> Change:
         """Markers of the call that are new on this target, with their values."""
