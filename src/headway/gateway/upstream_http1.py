@@ -25,6 +25,7 @@ from headway.kernel.limits import (
     UPSTREAM_HEADS_KEPT,
     UPSTREAM_KEEP_ALIVE_IDLE_MS,
     UPSTREAM_SOCKETS_MAX,
+    UPSTREAM_STREAM_SETTLE_MS,
     UPSTREAM_SWEEP_MS,
     UPSTREAM_URLS_KEPT,
 )
@@ -40,6 +41,7 @@ _DOT_SEGMENT: Final = re.compile(r"/(?:\.|%2e){1,2}(?:[/?]|$)", re.IGNORECASE)
 HAPPY_EYEBALLS_S: Final = 0.25
 KEPT_MARGIN_S: Final = 1.0
 """A pooled connection is not used in the last second for which its upstream keeps it: a request would meet its closing on the way."""
+STREAM_SETTLE_S: Final = UPSTREAM_STREAM_SETTLE_MS / 1e3
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +218,9 @@ class Http1Upstream:
         self._tls = tls
         self._pools: dict[tuple[bool, str, int], Pool] = {}
         self._of: dict[Connection, tuple[bool, str, int]] = {}
+        self._keep_after_streams: set[tuple[bool, str, int]] = set()
+        """Origins seen to keep a connection after a streamed answer. Some close it without a word (llama.cpp's server does, although its head says
+        ``Keep-Alive``), and a request sent at once would meet that: until it is known, such a connection rests for STREAM_SETTLE_S."""
         self._opening = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._heads: OrderedDict[tuple[str, str, tuple[tuple[str, str], ...]], bytes] = OrderedDict()
@@ -261,10 +266,18 @@ class Http1Upstream:
     def _idle(self, origin: tuple[bool, str, int]) -> Connection | None:
         """The connection used last, when it is still as it was left."""
         pool = self._pools.get(origin)
-        while pool is not None and pool.idle:
-            connection = pool.idle.pop()
-            fresh = self._loop.time() - connection.idle_since < connection.kept_s - KEPT_MARGIN_S
+        if pool is None:
+            return None
+        for at in range(len(pool.idle) - 1, -1, -1):
+            connection = pool.idle[at]
+            idle_s = self._loop.time() - connection.idle_since
+            if connection.chunked and idle_s < STREAM_SETTLE_S and origin not in self._keep_after_streams:
+                continue
+            del pool.idle[at]
+            fresh = idle_s < connection.kept_s - KEPT_MARGIN_S
             if fresh and connection.state is State.IDLE and self._still_idle(connection, tls=origin[0]):
+                if connection.chunked:
+                    self._keep_after_streams.add(origin)
                 return connection
             connection.abort()
         return None
@@ -341,6 +354,8 @@ class Http1Upstream:
 
     def _gone(self, connection: Connection) -> None:
         origin = self._of.pop(connection, None)
+        if connection.chunked and origin is not None and self._loop.time() - connection.idle_since < STREAM_SETTLE_S:
+            self._keep_after_streams.discard(origin)
         pool = self._pools.get(origin) if origin is not None else None
         if pool is not None and connection in pool.idle:
             pool.idle.remove(connection)

@@ -56,6 +56,8 @@ class Connection(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
         self.state = State.IDLE
         self.idle_since = 0.0
+        self.chunked = False
+        """Whether the last answer came in chunks, as streams do."""
         self.address = ""
         self.poll: select.poll | None = None
         """Asks the kernel about this socket; made at the first reuse."""
@@ -309,6 +311,7 @@ class Connection(asyncio.Protocol):
         if lengths + codings > 1:
             raise UpstreamError("the answer's head gives its length twice", phase=UpstreamPhase.BODY)
         self.status, self.headers, self.head_at = status, headers, self.read_at
+        self.chunked = codings > 0
         self._keeps_alive = self._parser.should_keep_alive()
         self._until_close = not lengths and not codings and status not in _BODILESS
         self._head_done = True
