@@ -75,7 +75,8 @@ class GatewayApp:
         inbound = await _read(self._inbound(scope, path, cycle), receive, self.state.body_bytes_max, cycle)
         live = self._live()
         if cycle is not None:
-            cycle.flow.resume_reading()  # paused by a large body; only by reading can one see a caller go
+            if cycle.flow.read_paused:  # by a large body; only by reading can one see a caller go
+                cycle.flow.resume_reading()
             await self.pipeline.handle(inbound, reply, dialect, live, cycle, run)
             return
         watch = Watch(asyncio.current_task())  # on servers that tell of a caller's going only by ``receive``

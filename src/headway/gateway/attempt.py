@@ -41,7 +41,8 @@ async def try_once(services: Services, flow: Flow, target: Target, number: int) 
     """Never raises for what the upstream does; CallError for what makes every further try useless."""
     track = Track(number, target, mono_ns(), wall_ms())
     flow.tracks.append(track)
-    _begin_anew(flow)
+    if number > 1:
+        _begin_anew(flow)
     try:
         tried = await _exchange(services, flow, track)
     except UpstreamError as error:
@@ -261,13 +262,12 @@ def note_head(services: Services, flow: Flow, track: Track, exchange: Exchange) 
 
 def _blanked(endpoint: Endpoint, told: Told) -> Told:
     """``told`` without the endpoint's own keys, where an upstream repeats one in a header that callers see."""
-    if not endpoint.has_secrets:
-        return told
-    values = b"\n".join([told.content_type.encode("latin-1", "replace"), *[value for _, value in told.passed]])
-    if endpoint.without_secrets(values) == values:
-        return told
+    if not any(secret in told.content_type for secret in endpoint.secret_texts):
+        values = b"\n".join([value for _, value in told.passed])
+        if not any(secret in values for secret in endpoint.secrets):
+            return told
     passed = [(name, endpoint.without_secrets(value)) for name, value in told.passed]
-    kind = endpoint.without_secrets(told.content_type.encode("latin-1", "replace")).decode("latin-1")
+    kind = endpoint.text_without_secrets(told.content_type)
     return told._replace(passed=passed, content_type=kind, request_id="", region="", ratelimit="", edge="")
 
 
@@ -455,7 +455,7 @@ def _tell_chunk(services: Services, flow: Flow, relay: Relay, out: bytes) -> Non
 
 def _note_seen(flow: Flow, track: Track, seen: Seen) -> None:
     track.answered, track.fingerprint, track.tier = seen.model, seen.fingerprint, seen.tier
-    track.answer_id = track.target.endpoint.without_secrets(seen.id.encode("utf-8", "replace")).decode() if seen.id else ""
+    track.answer_id = track.target.endpoint.text_without_secrets(seen.id)
     if seen.usage is not None:
         flow.usage = track.usage = seen.usage
     flow.stop = seen.stop

@@ -4,20 +4,23 @@ Invariant FACT-1, nothing vanishes: submitted = done + queued + running + refuse
 the calls in flight, the records), so ``headway_calls_lost`` is a check and not a tautology.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from headway.calls.model import Origin, Outcome
 from headway.facts.model import AttemptFact, CallFact
 from headway.facts.spool import SpoolStats
 from headway.gateway.admission_metrics import AdmissionMetrics
-from headway.gateway.metrics import Mark, Registry
-from headway.gateway.route_metrics import RouteMetrics
+from headway.gateway.flow import Track
+from headway.gateway.metrics import Registry
+from headway.gateway.route_metrics import Ended, RouteMetrics, observe_calls
 from headway.kernel.money import NANO_PER_USD
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 LAG_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 _MS_PER_S = 1000.0
+ENDED_AT_ONCE = 64
+"""Calls counted together where no page is asked for before."""
 
 
 class InFlight(NamedTuple):
@@ -28,7 +31,7 @@ class InFlight(NamedTuple):
 
 
 class GatewayMetrics:
-    """Families and what fills them. ``render`` is the page; ``record_call`` and ``record_attempt`` take about ten additions."""
+    """Families and what fills them. ``render`` is the page; ``ended`` is told of each call."""
 
     def __init__(self) -> None:
         self.registry = registry = Registry()
@@ -71,6 +74,7 @@ class GatewayMetrics:
         self._process(registry)
         self._facts(registry)
         self._done = self._refused = self._evicted = 0
+        self._ended: list[Ended] = []
         self._read_in_flight: Callable[[], InFlight] = lambda: InFlight(0, 0)
         registry.before_scrape(self._check_nothing_vanished)
 
@@ -118,61 +122,92 @@ class GatewayMetrics:
         """Read the spool's counts on each scrape."""
         self.registry.before_scrape(lambda: self._show_spool(read()))
 
-    def record_call(self, fact: CallFact) -> None:
-        """Count a call that ended. Call it once for each call, in the step that takes it out of flight."""
-        feature, tenant = fact.feature, fact.tenant
-        self.calls.labels(fact.outcome, fact.dialect, feature, tenant).inc()
-        if fact.outcome == Outcome.REFUSED:
-            self._refused += 1
-            self.refusals.labels(fact.error_code, tenant).inc()
-            if fact.error_code == "budget_exhausted":
-                self.budget_refusals.labels(tenant).inc()
+    def ended(
+        self, call: CallFact, attempts: Sequence[AttemptFact], track: Track | None = None, blocked: Sequence[int] | None = None
+    ) -> None:
+        """A call that ended, once for each, in the step that takes it out of flight. ``track``: its last attempt; ``blocked``: when our writes waited,
+        pairs of monotonic nanoseconds. Counted with others of its kind before the next page is made: alone a call would cost three times as much."""
+        self._ended.append(Ended(call, attempts, track, blocked))
+        if len(self._ended) >= ENDED_AT_ONCE:
+            self._count_ended()
+
+    def _count_ended(self) -> None:
+        ended, self._ended = self._ended, []
+        alike: dict[tuple[str, ...], list[Ended]] = {}
+        tries: dict[tuple[str, str], list[AttemptFact]] = {}
+        for each in ended:
+            call = each.call
+            key = (call.outcome, call.origin, call.dialect, call.feature, call.tenant, call.routed)
+            alike.setdefault(key, []).append(each)
+            for tried in each.attempts:
+                tries.setdefault((tried.outcome, tried.provider), []).append(tried)
+        for group in alike.values():
+            self._count_calls([each.call for each in group])
+            self.routes.count(group)
+        for group_of_tries in tries.values():
+            self._count_tries(group_of_tries)
+
+    def _count_calls(self, calls: Sequence[CallFact]) -> None:
+        """Calls of one outcome, origin, dialect, feature, tenant and route."""
+        one = calls[0]
+        feature, tenant, outcome = one.feature, one.tenant, one.outcome
+        self.calls.labels(outcome, one.dialect, feature, tenant).inc(len(calls))
+        if outcome == Outcome.REFUSED or outcome == Outcome.EVICTED:
+            for call in calls:
+                self.refusals.labels(call.error_code, tenant).inc()
+        if outcome == Outcome.REFUSED:
+            self._refused += len(calls)
+            if over := sum([call.error_code == "budget_exhausted" for call in calls]):
+                self.budget_refusals.labels(tenant).inc(over)
             return
-        if fact.outcome == Outcome.EVICTED:
-            self._evicted += 1
-            self.refusals.labels(fact.error_code, tenant).inc()
+        if outcome == Outcome.EVICTED:
+            self._evicted += len(calls)
         else:
-            self._done += 1
-        if fact.origin == Origin.PIECE:
-            return  # a part of another call, which has its own times and tokens
-        self._record_usage(fact, feature, tenant)
-        if fact.origin == Origin.PROBE:
-            return  # our own: it would say how clients fare, and is none
-        mark = Mark(fact.call, fact.traceparent, fact.started_wall_ms + fact.duration_ms)
-        self.call_seconds.labels(feature, fact.routed).observe(fact.duration_ms / _MS_PER_S, mark)
-        self.queue_seconds.labels(feature).observe(fact.queue_ms / _MS_PER_S)
-        if fact.queue_ms:
-            self.admission.wait.labels(fact.klass).observe(fact.queue_ms / _MS_PER_S)
-        if fact.first_token_ms is not None:
-            self.first_token.labels(feature, fact.routed).observe(fact.first_token_ms / _MS_PER_S, mark)
-        if fact.stream_fault:
-            self.stream_faults.labels(fact.stream_fault, feature, fact.routed.partition("/")[0]).inc()
+            self._done += len(calls)
+        if one.origin == Origin.PIECE:
+            return  # parts of other calls, which have their own times and tokens
+        self._count_usage(calls, feature, tenant)
+        if one.origin == Origin.PROBE:
+            return  # our own: they would say how clients fare, and are none
+        observe_calls(self.call_seconds.labels(feature, one.routed), [call.duration_ms / _MS_PER_S for call in calls], calls)
+        observe_calls(self.queue_seconds.labels(feature), [call.queue_ms / _MS_PER_S for call in calls])
+        first = [call for call in calls if call.first_token_ms is not None]
+        if first:
+            seconds = [(call.first_token_ms or 0.0) / _MS_PER_S for call in first]
+            observe_calls(self.first_token.labels(feature, one.routed), seconds, first)
+        for call in calls:
+            if call.queue_ms:
+                self.admission.wait.labels(call.klass).observe(call.queue_ms / _MS_PER_S)
+            if call.stream_fault:
+                self.stream_faults.labels(call.stream_fault, feature, call.routed.partition("/")[0]).inc()
 
-    def _record_usage(self, fact: CallFact, feature: str, tenant: str) -> None:
-        if fact.input_tokens:
-            self.tokens.labels("input", feature, tenant).inc(fact.input_tokens)
-        if fact.output_tokens:
-            self.tokens.labels("output", feature, tenant).inc(fact.output_tokens)
-        if fact.cached_tokens:
-            self.tokens.labels("cached_input", feature, tenant).inc(fact.cached_tokens)
-        if fact.cost_nano_usd is None:
-            self.cost_unknown.labels(feature, tenant).inc()
-        else:
-            self.cost.labels(feature, tenant).inc(fact.cost_nano_usd / NANO_PER_USD)
+    def _count_usage(self, calls: Sequence[CallFact], feature: str, tenant: str) -> None:
+        if tokens := sum([call.input_tokens or 0 for call in calls]):
+            self.tokens.labels("input", feature, tenant).inc(tokens)
+        if tokens := sum([call.output_tokens or 0 for call in calls]):
+            self.tokens.labels("output", feature, tenant).inc(tokens)
+        if tokens := sum([call.cached_tokens or 0 for call in calls]):
+            self.tokens.labels("cached_input", feature, tenant).inc(tokens)
+        known = [call.cost_nano_usd for call in calls if call.cost_nano_usd is not None]
+        if len(known) < len(calls):
+            self.cost_unknown.labels(feature, tenant).inc(len(calls) - len(known))
+        if known:
+            self.cost.labels(feature, tenant).inc(sum(known) / NANO_PER_USD)
 
-    def record_attempt(self, fact: AttemptFact) -> None:
-        """Count a try at an upstream that ended."""
-        self.attempts.labels(fact.outcome, fact.provider).inc()
-        if fact.attempt > 1:
-            self.retries.labels(fact.provider).inc()
-        if fact.head_ms is not None:
-            self.upstream_head.labels(fact.provider).observe(fact.head_ms / _MS_PER_S)
+    def _count_tries(self, tries: Sequence[AttemptFact]) -> None:
+        """Of one outcome, at one provider."""
+        provider = tries[0].provider
+        self.attempts.labels(tries[0].outcome, provider).inc(len(tries))
+        if again := sum([tried.attempt > 1 for tried in tries]):
+            self.retries.labels(provider).inc(again)
+        observe_calls(self.upstream_head.labels(provider), [t.head_ms / _MS_PER_S for t in tries if t.head_ms is not None])
 
     def render(self, exemplars: bool = False) -> str:
         """The page in the text format, for ``/metrics``; with ``exemplars`` for the heartbeat, whose reader makes either format of it."""
         return self.registry.render(exemplars)
 
     def _check_nothing_vanished(self) -> None:
+        self._count_ended()
         queued, running = self._read_in_flight()
         self.in_flight.labels("queued").set(queued)
         self.in_flight.labels("running").set(running)

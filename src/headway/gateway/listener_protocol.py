@@ -316,8 +316,9 @@ class GuardedHttp(HttpToolsProtocol):
         if self.parser.should_upgrade():
             return
         self._message_done = True
-        if self._reading is Reading.BODY:
-            super().on_message_complete()
+        if self._reading is Reading.BODY and not self.cycle.response_complete:
+            self.cycle.more_body = False
+            self.cycle.message_event.set()
 
     # The application
 
@@ -368,8 +369,9 @@ class GuardedHttp(HttpToolsProtocol):
             return
         self._reading = Reading.HEAD
         self._set_deadline("idle", self.shared.keep_alive_idle_s)
-        self.flow.held = False
-        self.flow.resume_reading()
+        if self.flow.read_paused:
+            self.flow.held = False
+            self.flow.resume_reading()
         if self._buffer:
             self._set_deadline("head", self.shared.head_deadline_s)
             self._searched = 0

@@ -49,6 +49,7 @@ class Endpoint:
     _headers: tuple[tuple[str, str], ...] = ()
     _headers_until: MonoNs = MonoNs(0)
     _secret_values: tuple[bytes, ...] = ()
+    _secret_texts: tuple[str, ...] = ()
     _urls: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def url(self, path: str, model: str) -> str:
@@ -69,15 +70,12 @@ class Endpoint:
                 key = self._secrets.resolve(self.provider.key)
                 self._headers = key_headers(self.provider, key) + own
                 hidden = (key, *(v for (_, v), told in zip(own, self.provider.headers.values(), strict=True) if v != told))
-                self._secret_values = tuple(v.encode() for v in hidden if len(v) >= SECRET_CHARS_SCRUBBED_MIN)
+                self._secret_texts = tuple(v for v in hidden if len(v) >= SECRET_CHARS_SCRUBBED_MIN)
+                self._secret_values = tuple(v.encode() for v in self._secret_texts)
             except ConfigError as problem:
                 raise Overloaded(f"provider {self.provider_name} cannot be used: {problem}", should_retry=False) from problem
             self._headers_until = MonoNs(now + SECRET_FRESH_NS)
         return self._headers
-
-    @property
-    def has_secrets(self) -> bool:
-        return bool(self._secret_values)
 
     @property
     def secrets(self) -> tuple[bytes, ...]:
@@ -87,8 +85,19 @@ class Endpoint:
     def without_secrets(self, data: bytes) -> bytes:
         """``data`` without the keys that this endpoint was sent: some providers repeat a wrong one in their refusal."""
         for value in self._secret_values:
-            data = data.replace(value, b"[redacted]")
+            if value in data:
+                data = data.replace(value, b"[redacted]")
         return data
+
+    @property
+    def secret_texts(self) -> tuple[str, ...]:
+        return self._secret_texts
+
+    def text_without_secrets(self, text: str) -> str:
+        for value in self._secret_texts:
+            if value in text:
+                text = text.replace(value, "[redacted]")
+        return text
 
 
 @dataclass(slots=True, frozen=True)
@@ -97,9 +106,13 @@ class Target:
     model: str
     name: str = field(init=False)
     """provider/model, as answers and facts tell it."""
+    name_bytes: bytes = field(init=False)
+    """The same as a header's value."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "name", f"{self.endpoint.provider_name}/{self.model}")
+        name = f"{self.endpoint.provider_name}/{self.model}"
+        object.__setattr__(self, "name", name)
+        object.__setattr__(self, "name_bytes", name.encode("ascii", "replace"))
 
 
 @dataclass(slots=True)
@@ -114,11 +127,16 @@ class Route:
     strict: bool = False
     record: Record = Record()
     turn: int = 0
+    _alone: tuple[Target, ...] | None = field(init=False)
+    """All targets where no group has replicas to choose among."""
+
+    def __post_init__(self) -> None:
+        self._alone = tuple([group[0] for group in self.groups]) if all(len(group) == 1 for group in self.groups) else None
 
     def targets(self) -> tuple[Target, ...]:
         """All targets in order, each group begun one further than the last time."""
-        if all(len(g) == 1 for g in self.groups):
-            return tuple([g[0] for g in self.groups])
+        if self._alone is not None:
+            return self._alone
         self.turn += 1
         return tuple(t for g in self.groups for t in (g[self.turn % len(g) :] + g[: self.turn % len(g)]))
 

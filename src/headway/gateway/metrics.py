@@ -67,20 +67,16 @@ class Distribution:
         if mark is not None:
             self.marks[at] = (value, mark)
 
-    def observe_sorted(self, values: Sequence[float], mark: Mark) -> None:
-        """All of ``values``, which rise: a search a bucket instead of one a value."""
-        done = 0
-        for at, bound in enumerate(self.bounds):
-            upto = bisect_right(values, bound, done)
-            if upto > done:
-                self.counts[at] += upto - done
-                self.marks[at] = (values[upto - 1], mark)
-                done = upto
-                if done == len(values):
-                    break
-        if done < len(values):
-            self.counts[-1] += len(values) - done
-            self.marks[-1] = (values[-1], mark)
+    def observe_sorted(self, values: Sequence[float], mark_of: Callable[[float], Mark] | None = None) -> None:
+        """All of ``values``, which rise: a search a bucket that they fall into instead of one a value. ``mark_of`` names the call of one of them."""
+        bounds, done, count = self.bounds, 0, len(values)
+        while done < count:
+            at = bisect_left(bounds, values[done])
+            upto = bisect_right(values, bounds[at], done) if at < len(bounds) else count
+            self.counts[at] += upto - done
+            if mark_of is not None:
+                self.marks[at] = (values[upto - 1], mark_of(values[upto - 1]))
+            done = upto
         self.total += sum(values)
 
     def samples(self, name: str, labels: str, exemplars: bool) -> Iterator[str]:

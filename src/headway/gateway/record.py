@@ -44,13 +44,9 @@ def record(services: Services, flow: Flow, now: MonoNs) -> None:
     if flow.outcome is Outcome.DONE and flow.track is not None and flow.track.health is not None:
         flow.track.stream_fault = fault_of(flow, flow.track)
     call = _call_fact(services, flow, now, usage, source, cost, charged_nano, charged_tokens, charges)
-    services.metrics.record_call(call)
-    facts: list[Fact] = [call]
-    for each in flow.tracks:
-        tried = _attempt_fact(services, flow, each, now)
-        services.metrics.record_attempt(tried)
-        facts.append(tried)
-    services.metrics.routes.record(call, facts[1:], flow.track, flow.reply.blocked)
+    tries = [_attempt_fact(services, flow, track, now) for track in flow.tracks]
+    services.metrics.ended(call, tries, flow.track, flow.reply.blocked)
+    facts: list[Fact] = [call, *tries]
     facts += [msgspec.structs.replace(segment, gateway=services.gateway) for segment in flow.segments]
     if flow.recorded_answer is not None and flow.route is not None and flow.committed and flow.wire is not Wire.OPAQUE:
         facts.append(_recording(services, flow))

@@ -234,7 +234,9 @@ class Http1Upstream:
         target, head = self._head(request)
         exchange = Http1Exchange(self, request, self._loop.time())
         self.running.add(exchange)
-        self._arm(min(exchange.connect_by, exchange.ends_at))
+        due = min(exchange.connect_by, exchange.ends_at)
+        if self._sweep_handle is None or due < self._sweep_due:
+            self._arm(due)
         try:
             connection = self._idle(target.origin)
             if connection is None:
@@ -349,8 +351,10 @@ class Http1Upstream:
             connection.abort()
             return
         self._pools.setdefault(origin, Pool()).idle.append(connection)
-        self._arm(connection.idle_since + UPSTREAM_KEEP_ALIVE_IDLE_MS / 1e3)
-        self._let_one_in()
+        if self._sweep_handle is None:
+            self._arm(connection.idle_since + UPSTREAM_KEEP_ALIVE_IDLE_MS / 1e3)
+        if self._waiting:
+            self._let_one_in()
 
     def _gone(self, connection: Connection) -> None:
         origin = self._of.pop(connection, None)

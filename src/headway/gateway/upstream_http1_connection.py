@@ -8,6 +8,7 @@ without end, an upgrade nobody asked for, a head without end, bytes behind the e
 """
 
 import asyncio
+import functools
 import re
 import select
 from collections import deque
@@ -22,6 +23,7 @@ from headway.kernel.instants import MonoNs, mono_ns
 from headway.kernel.limits import (
     UPSTREAM_HEAD_BYTES_MAX,
     UPSTREAM_HEAD_LINE_BYTES_MAX,
+    UPSTREAM_HEADER_NAMES_KEPT,
     UPSTREAM_HEADERS_MAX,
     UPSTREAM_INTERIM_MAX,
     UPSTREAM_READ_BUFFER_BYTES,
@@ -30,6 +32,12 @@ from headway.kernel.limits import (
 _CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _KEPT_FOR: Final = re.compile(rb"(?i)timeout\s*=\s*([0-9]{1,6})")
 _BODILESS: Final = frozenset({204, 205, 304})
+
+
+@functools.lru_cache(maxsize=UPSTREAM_HEADER_NAMES_KEPT)
+def _name(raw: bytes) -> str:
+    """A header's name as it is compared. An upstream sends the same ones each time."""
+    return raw.decode("latin-1").lower()
 
 
 class State(Enum):
@@ -297,17 +305,17 @@ class Connection(asyncio.Protocol):
     def _take_head(self, status: int) -> None:
         lengths = codings = 0
         headers = []
-        for name, value in self._raw:
-            lowered = name.lower()
-            if lowered == b"content-length":
+        for raw, value in self._raw:
+            name = _name(raw)
+            if name == "content-length":
                 lengths += 1
-            elif lowered == b"transfer-encoding":
+            elif name == "transfer-encoding":
                 codings += 1
-            elif lowered == b"keep-alive" and (told := _KEPT_FOR.search(value)) is not None:
+            elif name == "keep-alive" and (told := _KEPT_FOR.search(value)) is not None:
                 self.kept_s = float(told[1])
-            if _CONTROL.search(value):
-                raise UpstreamError("the answer's head holds a control character", phase=UpstreamPhase.BODY)
-            headers.append((lowered.decode("latin-1"), value.decode("latin-1")))
+            headers.append((name, value.decode("latin-1")))
+        if _CONTROL.search(b"".join([value for _, value in self._raw])):
+            raise UpstreamError("the answer's head holds a control character", phase=UpstreamPhase.BODY)
         if lengths + codings > 1:
             raise UpstreamError("the answer's head gives its length twice", phase=UpstreamPhase.BODY)
         self.status, self.headers, self.head_at = status, headers, self.read_at

@@ -111,7 +111,7 @@ def own_headers(flow: Flow) -> Headers:
     """What every answer carries: the call, who answered, by which generation, and what was lost on the way."""
     out: Headers = [(b"x-headway-call", flow.call.encode()), (b"x-headway-generation", flow.live.generation_bytes)]
     if flow.tracks:
-        out.append((b"x-headway-answered", flow.tracks[-1].target.name.encode("ascii", "replace")))
+        out.append((b"x-headway-answered", flow.tracks[-1].target.name_bytes))
     if flow.lost:
         out.append((b"x-headway-lost", ",".join(flow.lost)[:1_000].encode("ascii", "replace")))
     return out

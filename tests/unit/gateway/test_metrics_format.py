@@ -197,8 +197,7 @@ def test_a_call_is_counted_everywhere() -> None:
     metrics = GatewayMetrics()
     metrics.submitted.inc()
     fact = call(first_token_ms=30.0, input_tokens=10, output_tokens=5, cached_tokens=4, cost_nano_usd=2_500_000_000, queue_ms=1.0)
-    metrics.record_call(fact)
-    metrics.record_attempt(AttemptFact(call="c", attempt=2, started_wall_ms=1, gateway="g", provider="p", head_ms=20.0))
+    metrics.ended(fact, [AttemptFact(call="c", attempt=2, started_wall_ms=1, gateway="g", provider="p", head_ms=20.0)])
     page = parse(metrics.render())
     both = {"feature": "f", "tenant": "t"}
     assert value(page, "headway_calls_total", outcome="done", dialect="anthropic", **both) == 1
@@ -210,7 +209,7 @@ def test_a_call_is_counted_everywhere() -> None:
     assert value(page, "headway_cost_usd_total", **both) == 2.5
     assert value(page, "headway_retries_total", provider="p") == 1
     assert value(page, "headway_attempts_total", provider="p", outcome="done") == 1
-    metrics.record_call(call(outcome="refused", error_code="budget_exhausted"))
+    metrics.ended(call(outcome="refused", error_code="budget_exhausted"), [])
     page = parse(metrics.render())
     assert value(page, "headway_budget_refusals_total", tenant="t") == 1
     assert value(page, "headway_refusals_total", code="budget_exhausted", tenant="t") == 1
@@ -222,7 +221,7 @@ def test_nothing_vanishes() -> None:
     metrics.watch_in_flight(lambda: InFlight(queued=2, running=3))
     metrics.submitted.inc(5 + len(Outcome))
     for outcome in Outcome:
-        metrics.record_call(call(outcome=outcome, error_code="x"))
+        metrics.ended(call(outcome=outcome, error_code="x"), [])
     page = parse(metrics.render())
     assert value(page, "headway_calls_lost") == 0
     assert value(page, "headway_calls_in_flight", state="queued") == 2

@@ -19,7 +19,7 @@ from headway.facts.token_times import encode
 from headway.gateway.families import GatewayMetrics
 from headway.gateway.flow import Track
 from headway.gateway.metrics import Distribution, Mark, Registry
-from headway.gateway.route_metrics import PHASES, gaps_s, plain_parts_ms
+from headway.gateway.route_metrics import PHASES, Ended, gaps_s, plain_parts_ms
 from headway.kernel.instants import MonoNs, WallMs
 from headway.kernel.openmetrics import CLASSIC, OPENMETRICS, classic, openmetrics, page_for, wants_openmetrics
 from headway.kernel.traces import trace_id
@@ -76,8 +76,7 @@ def recorded(reads_ms: list[float], blocked: tuple[int, ...] = (), **more: objec
     metrics = GatewayMetrics()
     metrics.submitted.inc()
     fact = call(**more)
-    metrics.record_call(fact)
-    metrics.routes.record(fact, [attempt(reads_ms)], track(reads_ms), blocked)
+    metrics.ended(fact, [attempt(reads_ms)], track(reads_ms), blocked)
     return metrics
 
 
@@ -218,7 +217,7 @@ def test_sorted_values_count_as_single_ones(values: list[float]) -> None:
     one, many = Distribution((0.5, 1.0, 10.0)), Distribution((0.5, 1.0, 10.0))
     for value in sorted(values):
         one.observe(value, MARK)
-    many.observe_sorted(sorted(values), MARK)
+    many.observe_sorted(sorted(values), lambda _: MARK)
     assert one.counts == many.counts
     assert one.marks == many.marks
     assert many.total == pytest.approx(one.total)
@@ -256,7 +255,7 @@ def test_the_cost_of_a_call_and_a_token() -> None:
     best = float("inf")
     for _ in range(30):
         began = time.process_time_ns()
-        metrics.routes.record(fact, [tried], seen, ())
+        metrics.routes.count([Ended(fact, [tried], seen, ())])
         best = min(best, time.process_time_ns() - began)
     assert best / 1000 < 500, f"{best / 1000:.0f} µs for 500 tokens"
 
@@ -287,3 +286,38 @@ def test_a_plain_call_takes_the_short_way():
     only = attempt([], start_ms=1.0, queue_ms=0.0, connect_ms=None, sent_ms=2.0, last_token_ms=90.0)
     parts = plain_parts_ms(call(first_token_ms=50.0, duration_ms=100.0, queue_ms=0.0), [only])
     assert parts == (0.0, 3.0, 0.0, 47.0, 41.0, 0.0, 0.0, 9.0)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["done", "refused", "evicted", "incomplete"]),
+            st.sampled_from(["client", "piece", "probe"]),
+            st.sampled_from(["one/m1", "two/m2"]),
+            st.floats(121, 3_000),
+            st.booleans(),
+        ),
+        max_size=80,
+    )
+)
+def test_calls_counted_together_count_as_single_ones(drawn) -> None:
+    alone, together = GatewayMetrics(), GatewayMetrics()
+    for outcome, origin, route, duration_ms, stalled in drawn:
+        reads = READS if stalled else READS[:4]
+        fact = call(outcome=outcome, origin=origin, routed=route, duration_ms=max(duration_ms, reads[-1]), error_code="x")
+        told = (fact, [attempt(reads, last_token_ms=reads[-1])], track(reads), ())
+        alone.submitted.inc()
+        together.submitted.inc()
+        alone.ended(*told)
+        alone.render()
+        together.ended(*told)
+    assert sums_rounded(together.render()) == sums_rounded(alone.render())
+
+
+def sums_rounded(page: str) -> set[str]:
+    """Lines of a page; sums of floats depend on the order in which they were added."""
+    return {
+        f"{name} {float(value):.6f}" if name.partition("{")[0].endswith(("_sum", "_total")) else f"{name} {value}"
+        for name, _, value in (line.rpartition(" ") for line in page.splitlines() if not line.startswith("#"))
+    }

@@ -16,6 +16,7 @@ from headway.gateway.upstream_http1 import Http1Upstream
 BODY = json.dumps({"model": "chat", "stream": True, "messages": [{"role": "user", "content": "hello"}]}).encode()
 TOKENS = 1_500
 PAUSE_S = 0.4
+from headway.kernel.limits import UPSTREAM_STREAM_SETTLE_MS
 
 
 async def answered(pause_s: float) -> tuple[dict[str, float], float]:
@@ -59,6 +60,7 @@ async def test_what_the_sockets_tell_of_an_attempt(client: type[Http1Upstream] |
         made.script(words=20, head_delay_ms=30, times=0)
         for _ in range(2):
             await made.call("POST", "/v1/chat/completions", BODY, content_type="application/json")
+            await asyncio.sleep(UPSTREAM_STREAM_SETTLE_MS / 1e3)  # before that a connection is not used again behind a stream
         while len(made.facts.calls()) < 2:
             await asyncio.sleep(0.01)
         fresh, pooled = [row for row in made.facts.rows if isinstance(row, AttemptFact)]
