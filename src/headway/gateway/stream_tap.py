@@ -12,6 +12,7 @@ import msgspec
 from headway.calls.conversation import DialectName
 from headway.calls.phases.stream_health import StreamHealth
 
+_TEXT: Final = msgspec.json.Decoder(str)
 CHUNKS_AT_ONCE = 32
 CHUNK_BYTES_ALONE = 4_096
 """A read of this size is searched at once, so that no more than CHUNKS_AT_ONCE times it is ever kept."""
@@ -43,6 +44,6 @@ class StreamTap:
 
 def _unescaped(text: bytes) -> str:
     try:
-        return msgspec.json.decode(b'"%b"' % text, type=str)
+        return _TEXT.decode(b'"%b"' % text)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return text.decode("utf-8", "replace")  # what is no JSON string repeats itself just as well

@@ -41,6 +41,8 @@ _DOT_SEGMENT: Final = re.compile(r"/(?:\.|%2e){1,2}(?:[/?]|$)", re.IGNORECASE)
 HAPPY_EYEBALLS_S: Final = 0.25
 KEPT_MARGIN_S: Final = 1.0
 """A pooled connection is not used in the last second for which its upstream keeps it: a request would meet its closing on the way."""
+ASKED_AFTER_S: Final = 0.001
+"""The kernel is asked about a connection that was idle for longer: the loop, which looks each turn, may have been busy."""
 STREAM_SETTLE_S: Final = UPSTREAM_STREAM_SETTLE_MS / 1e3
 
 
@@ -277,7 +279,7 @@ class Http1Upstream:
                 continue
             del pool.idle[at]
             fresh = idle_s < connection.kept_s - KEPT_MARGIN_S
-            if fresh and connection.state is State.IDLE and self._still_idle(connection, tls=origin[0]):
+            if fresh and connection.state is State.IDLE and self._still_idle(connection, idle_s, tls=origin[0]):
                 if connection.chunked:
                     self._keep_after_streams.add(origin)
                 return connection
@@ -285,7 +287,7 @@ class Http1Upstream:
         return None
 
     @staticmethod
-    def _still_idle(connection: Connection, *, tls: bool) -> bool:
+    def _still_idle(connection: Connection, idle_s: float, *, tls: bool) -> bool:
         """Whether a pooled socket is still open, with nothing to read. TLS may have records of its own to read.
 
         The kernel is asked: what happened to it since the loop last looked is not known here, and some upstreams close without a word.
@@ -293,6 +295,8 @@ class Http1Upstream:
         transport = connection.transport
         if transport is None or transport.is_closing():
             return False
+        if idle_s < ASKED_AFTER_S:
+            return True
         if connection.poll is None:
             connection.poll = select.poll()
             events = select.POLLRDHUP if tls else select.POLLIN | select.POLLRDHUP

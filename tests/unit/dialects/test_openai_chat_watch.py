@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from headway.calls.conversation import StopReason, Usage
 from headway.gateway.dialects.openai_chat import OpenAIChat
-from headway.gateway.dialects.watch import ChatWatcher
+from headway.gateway.dialects.watch import ChatWatcher, _matters
 
 CHAT = OpenAIChat()
 COMPACT, SPACED = (",", ":"), (", ", ": ")
@@ -214,3 +214,17 @@ def test_what_cannot_be_read_passes(odd: bytes) -> None:
         out, watcher = watch(before + odd + DONE, [], strip=True)
         assert out == before + odd + DONE
         assert watcher.seen.ended
+
+
+TELLING = (b'"finish_reason":"', b'"finish_reason": "', b'"usage":{', b'"usage" : {', b"[DONE]", b'"error"', b"event:")
+
+
+@given(st.binary(max_size=200), st.sampled_from(TELLING), st.binary(max_size=200))
+def test_whatever_stands_around_it_what_matters_is_seen(before: bytes, telling: bytes, after: bytes) -> None:
+    assert _matters(before + telling + after)
+
+
+@pytest.mark.parametrize("style", [COMPACT, SPACED])
+def test_most_events_do_not_matter(style: tuple[str, str]) -> None:
+    for more in ({}, {"usage": None}, {"service_tier": "default", "obfuscation": "xxxx"}):
+        assert not _matters(chunk({"content": "every usage error is an event [here]"}, style=style, **more))

@@ -12,11 +12,11 @@ from headway.facts.model import AttemptFact
 from headway.facts.seen import seen_of
 from headway.gateway.upstream_aiohttp import AiohttpUpstream
 from headway.gateway.upstream_http1 import Http1Upstream
+from headway.kernel.limits import UPSTREAM_STREAM_SETTLE_MS
 
 BODY = json.dumps({"model": "chat", "stream": True, "messages": [{"role": "user", "content": "hello"}]}).encode()
 TOKENS = 1_500
 PAUSE_S = 0.4
-from headway.kernel.limits import UPSTREAM_STREAM_SETTLE_MS
 
 
 async def answered(pause_s: float) -> tuple[dict[str, float], float]:

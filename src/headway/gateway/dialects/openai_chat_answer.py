@@ -1,6 +1,6 @@
 """Whole answers of OpenAI's chat dialect, and what whole and streamed answers share: usage, stop reasons, errors."""
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -81,12 +81,15 @@ class RawUsage(msgspec.Struct, frozen=True):
         )
 
 
+_USAGE: Final = msgspec.json.Decoder(RawUsage | None)
+
+
 def decode_usage(raw: msgspec.Raw | None) -> Usage | None:
     """None when there is none or it is in no form that we know."""
     if raw is None:
         return None
     try:
-        found = msgspec.json.decode(raw, type=RawUsage | None)
+        found = _USAGE.decode(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return None
     return found.usage() if found is not None else None

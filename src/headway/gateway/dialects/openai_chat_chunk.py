@@ -75,6 +75,7 @@ class Chunk(msgspec.Struct, frozen=True):
 
 
 _CHUNK = msgspec.json.Decoder(Chunk)
+_TEXT = msgspec.json.Decoder(str)
 
 
 def read_chunk(data: bytes) -> Chunk | None:
@@ -91,7 +92,7 @@ def text_of(raw: msgspec.Raw) -> str:
     if not text.startswith(b'"'):
         return ""
     try:
-        return msgspec.json.decode(text, type=str)
+        return _TEXT.decode(text)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         try:
             return str(json.loads(text.decode("utf-8", "replace"))).encode("utf-8", "replace").decode()

@@ -4,9 +4,10 @@ Decoding to ``dict[str, Raw]`` keeps what only passes through verbatim and shows
 everything that a translation loses.
 """
 
+import functools
 import re
-from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from collections.abc import Hashable, Iterable, Iterator
+from typing import TypeVar, cast
 
 import msgspec
 
@@ -49,6 +50,12 @@ def says_nothing(name: str, value: msgspec.Raw) -> bool:
 
 _UNFIT = re.compile(r"[^A-Za-z0-9_.-]")
 _NAME_CHARS_MAX = 64
+
+
+@functools.lru_cache(maxsize=64)
+def _decoder(kind: Hashable) -> msgspec.json.Decoder[object]:
+    """Made once a type: making one takes longer than reading a short value."""
+    return msgspec.json.Decoder(kind)
 
 
 class Lost:
@@ -120,7 +127,7 @@ class Fields:
         if value is None:
             return None
         try:
-            return msgspec.json.decode(value, type=kind)
+            return cast("T", _decoder(kind).decode(value))  # type: ignore[arg-type]  # a type is hashable
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as problem:
             raise self.wrong(key, f"expected {_WORDS.get(kind, str(kind))} ({problem})") from problem
 

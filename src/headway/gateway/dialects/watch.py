@@ -13,8 +13,8 @@ from headway.gateway.dialects.port import Seen
 
 _NULL_USAGE = re.compile(rb',[ \t]*"usage"[ \t]*:[ \t]*null|"usage"[ \t]*:[ \t]*null[ \t]*,[ \t]*')
 """Within one line, and so within one event: what is taken out does not depend on which events came in one read."""
-_PADDED_CHARS = 4
-"""Characters counted an event where a provider pads events to one length: about a token's."""
+_NOT_TELLING = bytes(set(range(256)) - set(b'":{[_rgDvl'))
+"""The l tells ``null`` from a value."""
 
 
 class ChatWatcher:
@@ -125,15 +125,15 @@ class ChatWatcher:
 
 
 def _matters(data: bytes) -> bool:
-    """Whether there is a finish reason, usage, an error, an event name or the end in it. ``in`` costs about 0.1 µs at this size."""
+    """Whether there may be a finish reason, usage, an error, an event name or the end in it. Searched for in what is left of it when all but a few
+    characters are taken out: that is shorter by half, and blanks between a name and its value do not count."""
+    left = data.translate(None, _NOT_TELLING)
     return (
-        b'"finish_reason":"' in data
-        or b'"usage":{' in data
-        or b"[DONE]" in data
-        or b'"error"' in data
-        or b"event:" in data
-        or b'"finish_reason": "' in data
-        or b'"usage": {' in data
+        b'_r":"' in left  # "finish_reason": "
+        or b'g":{' in left  # "usage": {
+        or b"[D" in left  # [DONE]
+        or b'"rrr"' in left  # "error"
+        or b"v:" in left  # event:
     )
 
 
