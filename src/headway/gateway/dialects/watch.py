@@ -13,7 +13,7 @@ from headway.gateway.dialects.port import Seen
 
 _NULL_USAGE = re.compile(rb',[ \t]*"usage"[ \t]*:[ \t]*null|"usage"[ \t]*:[ \t]*null[ \t]*,[ \t]*')
 """Within one line, and so within one event: what is taken out does not depend on which events came in one read."""
-_NOT_TELLING = bytes(set(range(256)) - set(b'":{[_rgDvl'))
+_NOT_TELLING = bytes(set(range(256)) - set(b'":{[_frgDvl'))
 """The l tells ``null`` from a value."""
 
 
@@ -129,7 +129,7 @@ def _matters(data: bytes) -> bool:
     characters are taken out: that is shorter by half, and blanks between a name and its value do not count."""
     left = data.translate(None, _NOT_TELLING)
     return (
-        b'_r":"' in left  # "finish_reason": "
+        b'f_r":"' in left  # "finish_reason": "
         or b'g":{' in left  # "usage": {
         or b"[D" in left  # [DONE]
         or b'"rrr"' in left  # "error"
