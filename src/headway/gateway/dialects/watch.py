@@ -159,10 +159,11 @@ def see_answer(body: bytes) -> Seen:
     seen.usage = decode_usage(chunk.usage) if chunk.has_usage else None
     seen.started = seen.ended = bool(chunk.choices)
     seen.events = 1
+    uncounted = seen.usage is None or seen.usage.output_tokens is None  # only then does anybody estimate by its length
     for choice in chunk.choices or ():
         message_ = choice.message
         used_tool = message_ is not None and message_.used_tool
-        if message_ is not None:
+        if message_ is not None and uncounted:
             seen.output_chars += len(text_of(message_.content)) + len(message_.thought)
         if choice.finish_reason:
             seen.stop = stop_of(choice.finish_reason, used_tool=used_tool, refused=message_ is not None and bool(message_.refusal))
