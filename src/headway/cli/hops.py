@@ -11,6 +11,7 @@ from headway.calls.hops.budgets import Budgets, parse
 from headway.calls.hops.clean import Cleaned, TypeOf
 from headway.calls.hops.report_budgets import check
 from headway.calls.hops.report_summary import STRATA_CLOSELY, summarise
+from headway.calls.hops.report_whatif import nobody_said
 from headway.calls.hops.times import all_times
 from headway.calls.hops.types import type_by_calls, type_by_root
 from headway.cli.client import Control
@@ -64,6 +65,7 @@ def command() -> None:
 @click.option("--type", "only", default="", help="Only request types whose name holds this.")
 @click.option("--top", type=click.IntRange(1, 100), default=STRATA_CLOSELY, show_default=True, help="Strata looked at closely.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Intervals are drawn from it.")
+@click.option("--budget", type=click.Path(path_type=Path), help="A hops.toml: pairs under its [[safe]] are shown as confirmed.")
 @config_option
 @json_option
 def attribute(
@@ -74,6 +76,7 @@ def attribute(
     only: str,
     top: int,
     seed: int,
+    budget: Path | None,
     config_path: str | None,
     as_json: bool,
 ) -> int:
@@ -82,13 +85,14 @@ def attribute(
     `calls` tells requests apart by what their root calls, for roots that all look alike.
     """
     keys, type_of = _keys(by)
+    safe = nobody_said if budget is None else _budgets(budget).confirms
     progress = Progress("hops")
     reading = _read(files, facts, length, config_path, progress)
     cleaned = clean_traces(reading.spans, type_of=type_of)
     traces = tuple(trace for trace in cleaned.traces if only in trace.request_type)
     if not traces:
         raise Trouble("there is nothing to tell", _why_empty(reading, cleaned, only), "headway hops attribute --help", MISSING)
-    summary = summarise(traces, by=keys, closely=top, seed=seed, say=progress.say)
+    summary = summarise(traces, by=keys, closely=top, seed=seed, say=progress.say, safe=safe)
     progress.done()
     summary = msgspec.structs.replace(summary, repairs=_repairs(reading, cleaned), refused=dict(reading.refused))
     if as_json:

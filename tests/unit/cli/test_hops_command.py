@@ -93,6 +93,25 @@ def test_the_table_has_bars_and_fits(file: Path, capsys: pytest.CaptureFixture[s
     assert "spans read" in err
 
 
+def test_a_pair_that_somebody_confirmed_is_shown_so(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    budget = tmp_path / "hops.toml"
+    pair = 'first = "auth check"\nthen = "model m1 chat m1"\nsays = "Ana"'
+    for request, shown in (
+        ("*", "safe? yes, confirmed"),
+        ("edge POST /ask", "safe? yes, confirmed"),
+        ("another", "nobody has said so"),
+    ):
+        budget.write_text(f'[requests."*"]\np99_ms = 800\n[[safe]]\nrequest = "{request}"\n{pair}\n')
+        code, out, _ = run(capsys, "hops", "attribute", file, "--budget", budget)
+        assert code == 0
+        assert shown in " ".join(out.split())
+    budget.write_text('[requests."*"]\np99_ms = 800\n[[safe]]\nfirst = "auth check"\nthan = "x"\n')
+    code, _, err = run(capsys, "hops", "attribute", file, "--budget", budget)
+    assert code == 2
+    assert "hops.toml:5" in err
+    assert "then" in err
+
+
 def test_told_apart_by_tenant_and_pooled(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     told = json.loads(run(capsys, "hops", "attribute", file, "--by", "TENANT", "--top", 1, "--json")[1])
     assert {stratum["stratum"]["tenant"]: stratum["n"] for stratum in told["strata"]} == {"t0": 200, "t1": 200}

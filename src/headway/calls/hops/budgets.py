@@ -7,6 +7,11 @@
     p99_ms = 60                               # of the request's p99: what hops own of it adds up
     share = 0.1                               # the same as a part of the p99
 
+    [[safe]]                                  # two calls that may run together, and who says so
+    first = "auth check"
+    then = "search find"
+    says = "Ana: search writes nothing"
+
 Unknown keys are fatal, with their line and the nearest known one; so is a budget that cannot be kept because its parts add up to more than the whole.
 """
 
@@ -16,6 +21,7 @@ from typing import Final
 
 import msgspec
 
+from headway.calls.hops.pairs import PairKey
 from headway.config.decode import decode
 from headway.config.locate import Path as KeyPath
 from headway.config.locate import locate
@@ -51,6 +57,18 @@ class RequestBudget(msgspec.Struct, frozen=True, kw_only=True):
     hops: dict[str, HopBudget] = {}
 
 
+class SafePair(msgspec.Struct, frozen=True, kw_only=True):
+    """``[[safe]]``: two calls of which somebody who knows says that they may run together."""
+
+    first: str = ""
+    then: str = ""
+    """As `headway hops attribute` names them."""
+    request: str = EVERY_OTHER
+    """The request type; ``*`` is any."""
+    says: str = ""
+    """Who, and why."""
+
+
 class Budgets(msgspec.Struct, frozen=True, kw_only=True):
     """The whole file."""
 
@@ -59,6 +77,14 @@ class Budgets(msgspec.Struct, frozen=True, kw_only=True):
     traces_min: int | None = None
     """Fewer traces of a type cannot tell. Unset: 300 where a p99 or a share is budgeted, 60 for a p95, 30 for a p50."""
     requests: dict[str, RequestBudget] = {}
+    safe: tuple[SafePair, ...] = ()
+
+    def confirms(self, key: PairKey) -> bool:
+        """Whether a pair that could run together was said to be safe."""
+        return any(
+            (pair.first, pair.then) == (key.first, key.then) and pair.request in (EVERY_OTHER, key.request_type)
+            for pair in self.safe
+        )
 
 
 def least_traces(budgets: Budgets, quantile: float) -> int:
@@ -110,6 +136,11 @@ def _check(budgets: Budgets, reading: _Reading) -> None:
         reading.problem(("traces_min",), f"is {budgets.traces_min}; of fewer than {TRACES_MIN} nothing can be told", "")
     if not budgets.requests:
         reading.problem(("requests",), "is missing: nothing has a budget", 'e.g. [requests."*"] with p99_ms = 800')
+    for number, pair in enumerate(budgets.safe):
+        if not pair.first or not pair.then:
+            reading.problem(
+                ("safe", number), "names no two calls", "give it first and then, as `headway hops attribute` names them"
+            )
     for kind, request in budgets.requests.items():
         path: KeyPath = ("requests", kind)
         _positive(request, path, reading)

@@ -10,7 +10,7 @@ import msgspec
 from headway.calls.hops.mix import Split, TypeShare, split_tail
 from headway.calls.hops.model import HopTrace
 from headway.calls.hops.report import QUANTILES, RESAMPLES, WINDOW_TRACES_MIN, Attribution, attribute, rows_of, strata
-from headway.calls.hops.report_whatif import Answer, BreakEven, Diminishing, PairRow, Stage
+from headway.calls.hops.report_whatif import Answer, BreakEven, Confirmed, Diminishing, PairRow, Stage, nobody_said
 from headway.calls.hops.times import TraceTimes
 from headway.calls.hops.whatif import WhatIf
 from headway.kernel.limits import HOP_HOPS_SHOWN_MAX
@@ -72,6 +72,7 @@ def summarise(
     seed: int = 1,
     count: int = RESAMPLES,
     say: Say = lambda _: None,
+    safe: Confirmed = nobody_said,
 ) -> HopsSummary:
     """ValueError for a name in ``by`` that traces cannot be told apart by."""
     rows = rows_of(traces)
@@ -87,7 +88,7 @@ def summarise(
         told = StratumSummary(
             name=quantiles[0].name, stratum=stratum, n=quantiles[0].n, quantiles=quantiles, mean_ms=_means(members)
         )
-        found.append(_closely(stage, told, count) if stage is not None else told)
+        found.append(_closely(stage, told, count, safe) if stage is not None else told)
     splits, types = split_tail(rows, TAIL)
     return HopsSummary(
         by=tuple(by),
@@ -113,9 +114,9 @@ def _means(members: Sequence[TraceTimes]) -> dict[str, float]:
     return {hop: sums[hop] / 1_000 / len(members) for hop in ordered}
 
 
-def _closely(stage: Stage, told: StratumSummary, count: int) -> StratumSummary:
+def _closely(stage: Stage, told: StratumSummary, count: int, safe: Confirmed) -> StratumSummary:
     has_model = told.quantiles[-1].without_model.value is not None
-    pairs = stage.pairs()
+    pairs = stage.pairs(safe=safe)
     return msgspec.structs.replace(
         told,
         model_gone=stage.ask(WhatIf(kind="model"), count=count) if has_model else None,

@@ -1,6 +1,6 @@
 """What-ifs as Figures: new p50, p95 and p99, what the next millisecond of a hop buys, and the model's time below which none is bought."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 
 import msgspec
@@ -50,6 +50,14 @@ class BreakEven(msgspec.Struct, frozen=True, kw_only=True):
     at: Figure
     slope_now: Figure
     """At what calls of the model take now, the median of them."""
+
+
+Confirmed = Callable[[PairKey], bool]
+"""Whether somebody who knows has said that a pair is safe."""
+
+
+def nobody_said(_: PairKey) -> bool:
+    return False
 
 
 class PairRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -141,13 +149,13 @@ class Stage:
             slope_now=Figure(value=float(slopes[now]), unit="ms/ms", n=int(took.size), method=f"{method}; at the median"),
         )
 
-    def pairs(self, *, safe: Collection[PairKey] = (), quantiles: Sequence[float] = QUANTILES) -> tuple[PairRow, ...]:
+    def pairs(self, *, safe: Confirmed = nobody_said, quantiles: Sequence[float] = QUANTILES) -> tuple[PairRow, ...]:
         """By what the last quantile saves, then the first; at most ``HOP_PAIRS_SHOWN_MAX``, chosen by the shorter of the two summed up."""
         groups: dict[PairKey, list[Seen]] = {}
         for each in find_pairs(zip(self.types, self.layouts, strict=True)):
             groups.setdefault(each.key, []).append(each)
         most = sorted(groups, key=lambda key: (-sum(each.least_us for each in groups[key]), key))[:HOP_PAIRS_SHOWN_MAX]
-        rows = [self._pair(key, groups[key], key in safe, quantiles) for key in most]
+        rows = [self._pair(key, groups[key], safe(key), quantiles) for key in most]
         return tuple(sorted(rows, key=lambda row: (-(row.saved[-1].value or 0), -(row.saved[0].value or 0), row.key)))
 
     def _pair(self, key: PairKey, seen: list[Seen], safe: bool, quantiles: Sequence[float]) -> PairRow:
