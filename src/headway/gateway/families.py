@@ -126,7 +126,7 @@ class GatewayMetrics:
         self, call: CallFact, attempts: Sequence[AttemptFact], track: Track | None = None, blocked: Sequence[int] | None = None
     ) -> None:
         """A call that ended, once for each, in the step that takes it out of flight. ``track``: its last attempt; ``blocked``: when our writes waited,
-        pairs of monotonic nanoseconds. Counted with others of its kind before the next page is made: alone a call would cost three times as much."""
+        pairs of monotonic nanoseconds. Counted with others of its kind before the next page is made, which costs less than one by one."""
         self._ended.append(Ended(call, attempts, track, blocked))
         if len(self._ended) >= ENDED_AT_ONCE:
             self._count_ended()
