@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from headway.calls.admission.lanes import Lanes
+from headway.calls.admission.lanes import NEEDS_DEAD_MIN, Lanes
 from headway.calls.admission.model import POLICIES, Capacity, EndpointAdmission, LongLane, RunShare, Share
 from headway.calls.admission.scheduler import Refused, Scheduler, Used
 from headway.calls.admission.state import Call, Rank, State
@@ -226,6 +226,8 @@ class Sharing(RuleBasedStateMachine):
         s = self.scheduler
         kept = sum(len(heap) for heap in s.order._heaps)
         assert kept <= 4 * (self.made + 1)
+        if isinstance(s.order, Lanes):
+            assert len(s.order._needs) <= 2 * self.settings.queued_max + NEEDS_DEAD_MIN
 
     def teardown(self) -> None:
         """9 and 11: everything that was let in ends, and what was charged is what it cost."""

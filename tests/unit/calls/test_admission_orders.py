@@ -116,6 +116,31 @@ def test_a_head_that_does_not_fit_is_passed_so_often_and_then_waited_for() -> No
     assert at.end("base")[0] == "big"
 
 
+def test_a_small_call_behind_a_large_one_of_its_tenant_is_looked_at_once_that_is_gone() -> None:
+    at = At(one("lanes", capacity=Capacity(requests_max=4, tokens_max=1_000)))
+    for name in ("a1", "a2", "a3"):
+        at.put(name, prompt=250, most=50)
+    assert at.go() == ["a1", "a2", "a3"]
+    at.put("large", prompt=550, most=50)
+    at.put("small", prompt=50, most=50)
+    assert at.go() == [], "100 are free"
+    assert at.end("a1") == []
+    assert at.end("a2") == ["large", "small"]
+
+
+def test_what_a_head_needed_that_is_gone_hides_nobody() -> None:
+    at = At(one("lanes", capacity=Capacity(requests_max=4, tokens_max=1_000)))
+    for name in ("a1", "a2"):
+        at.put(name, prompt=200, most=50)
+    at.put("b1", prompt=350, most=50)
+    assert at.go() == ["a1", "a2", "b1"]
+    at.put("large", prompt=450, most=50)
+    at.put("next", prompt=200, most=50)
+    assert at.go() == []
+    assert at.end("b1") == ["large"]
+    assert at.end("a1") == ["next"], "large needed 500, and 250 are enough"
+
+
 def test_a_head_is_passed_for_so_long_at_most() -> None:
     at = At(one("lanes", capacity=Capacity(requests_max=100, tokens_max=2_000), passes_max=1_000, passes_ms_max=500.0))
     at.put("base", "a", prompt=1_000, most=100)

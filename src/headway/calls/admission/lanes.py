@@ -7,13 +7,18 @@ hold up a single call; after ``age_ms_max`` nobody of its tenant passes the olde
 but for the passing.
 """
 
+from heapq import heapify, heappop, heappush
+
 from headway.calls.admission.fair import SERVED, Fair, among_equals
 from headway.calls.admission.model import EndpointAdmission
 from headway.calls.admission.order import Entry, Group
 from headway.calls.admission.room import Room
 from headway.calls.admission.standing import Standing
-from headway.calls.admission.state import Call, Tenant
+from headway.calls.admission.state import Call, State, Tenant
 from headway.kernel.instants import NS_PER_S, MonoNs, ms_between
+
+NEEDS_DEAD_MIN = 64
+"""So many needs of calls that left are carried along before they are looked through."""
 
 
 class Lanes(Fair):
@@ -25,8 +30,10 @@ class Lanes(Fair):
         self._last_long: Tenant | None = None
         self._opened = 0
         """How often a place in the long lane was freed."""
-        self._nothing_under = 0.0
-        """No head needs fewer KV tokens than this: with less free there is nothing to look for."""
+        self._needs: list[tuple[int, int, Call]] = []
+        """KV tokens of everybody who waits, least first, and of some who left: with fewer free there is nobody to look for. Of heads alone it would
+        not do: who is first of a tenant changes with time, with what its runs were served, and with each one sent."""
+        self._needs_kept_max = NEEDS_DEAD_MIN
         self._ageing_tokens_per_s = settings.run.burst_tokens / max(1e-3, settings.age_ms_max / 1000)
 
     def inner(self, call: Call) -> float:
@@ -65,27 +72,15 @@ class Lanes(Fair):
         return tops
 
     def put(self, call: Call, now: MonoNs) -> None:
-        self._nothing_under = min(self._nothing_under, call.need_tokens)
+        heappush(self._needs, (call.need_tokens, call.seq, call))
+        if len(self._needs) > self._needs_kept_max:
+            self._needs = [need for need in self._needs if need[2].state is State.QUEUED]
+            heapify(self._needs)
+            self._needs_kept_max = 2 * len(self._needs) + NEEDS_DEAD_MIN
         super().put(call, now)
 
-    def drop(self, call: Call) -> None:
-        self._nothing_under = 0.0
-        super().drop(call)
-
-    def eligible(self, tenant: Tenant, now: MonoNs) -> None:
-        self._nothing_under = 0.0
-        super().eligible(tenant, now)
-
-    def reopened(self, call: Call, now: MonoNs) -> None:
-        self._nothing_under = 0.0
-        super().reopened(call, now)
-
     def lane_freed(self) -> None:
-        self._nothing_under = 0.0
         self._opened += 1
-
-    def room_changed(self) -> None:
-        self._nothing_under = 0.0
 
     def sent(self, call: Call) -> None:
         super().sent(call)
@@ -95,7 +90,7 @@ class Lanes(Fair):
 
     def next(self, now: MonoNs) -> Call | None:
         room = self.room
-        if room.full or room.free_tokens < self._nothing_under:
+        if room.full or room.free_tokens < self._least_need():
             return None
         passed: list[tuple[Entry, Call]] = []
         found: Call | None = None
@@ -110,12 +105,16 @@ class Lanes(Fair):
             passed.append((self.put_aside(group), head))
             if self._is_owed(head, now):
                 break
-        else:
-            self._nothing_under = min((head.need_tokens for _, head in passed), default=0) if room.hosted is None else 0.0
         for entry, head in passed:
             head.passes += found is not None
             self.put_back(entry)
         return found
+
+    def _least_need(self) -> int:
+        needs = self._needs
+        while needs and needs[0][2].state is not State.QUEUED:
+            heappop(needs)
+        return needs[0][0] if needs else 0
 
     def _is_owed(self, head: Call, now: MonoNs) -> bool:
         """It was passed often or long enough: nothing goes before it."""

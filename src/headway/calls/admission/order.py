@@ -43,10 +43,6 @@ class Order(Protocol):
         """A long prompt has been read."""
         ...
 
-    def room_changed(self) -> None:
-        """The endpoint takes more or less than before."""
-        ...
-
     def refunded(self, tenant: Tenant, now: MonoNs) -> None:
         """Its counter fell."""
         ...
@@ -213,9 +209,6 @@ class HeapOrder:
 
     def lane_freed(self) -> None:
         """There is no lane here."""
-
-    def room_changed(self) -> None:
-        """Nothing is remembered of it."""
 
     def refunded(self, tenant: Tenant, now: MonoNs) -> None:
         """Counters do not order these."""

@@ -159,7 +159,6 @@ class Scheduler:
     def heard(self, load: EngineLoad) -> None:
         """What the engine says of itself."""
         self.room.heard(load)
-        self.order.room_changed()
 
     def charge_besides(self, call: Call, tokens: float, now: MonoNs) -> None:
         """Service to the call's tenant that is none of its own prompt or answer: a second pass, a probe."""
@@ -197,7 +196,6 @@ class Scheduler:
         own = self.order.contender(now) if self.queued and others.queued else None
         ahead = own is not None and others.least is not None and own > others.least + self._slack
         self.room.others_told(others, self.waiting_weight, ahead=ahead)
-        self.order.room_changed()
 
     @property
     def waiting_weight(self) -> float:
