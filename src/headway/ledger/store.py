@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import os
+import sqlite3
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -27,6 +29,7 @@ from headway.ledger.writer import Writer
 
 SQLITE: Final = Capabilities(store="sqlite", many_controls=False, row_locks=False, own_clock=False)
 POSTGRES: Final = Capabilities(store="postgres", many_controls=True, row_locks=True, own_clock=True)
+_WAL_AGAIN_S: Final = 0.02
 _BY_BACKEND: Final = {"sqlite": SQLITE, "postgresql": POSTGRES}
 
 
@@ -145,9 +148,24 @@ def _sqlite_connection(connection: Any, _record: object) -> None:
     """WAL survives a crash of the process with synchronous=NORMAL; a crash of the machine may lose the last commits, never consistency."""
     connection.isolation_level = None  # the driver would begin and commit by its own rules
     cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", f"busy_timeout={LEDGER_LOCK_WAIT_MS}"):
+    cursor.execute(f"PRAGMA busy_timeout={LEDGER_LOCK_WAIT_MS}")
+    _use_wal(cursor)
+    for pragma in ("synchronous=NORMAL", "foreign_keys=ON"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+
+
+def _use_wal(cursor: sqlite3.Cursor) -> None:
+    """SQLite does not wait for the lock that a change of the journal's mode takes, so another process that opens the same new file is waited for here."""
+    until_s = time.monotonic() + LEDGER_LOCK_WAIT_MS / 1_000
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > until_s:
+                raise
+        time.sleep(_WAL_AGAIN_S)
 
 
 def _begin(statement: str) -> Callable[[Connection], None]:

@@ -1,6 +1,7 @@
 """Opening a ledger: addresses, migrations, permissions, the first owner."""
 
 import asyncio
+import sqlite3
 import stat
 from pathlib import Path
 
@@ -31,6 +32,19 @@ async def test_two_controls_may_start_at_once(ledger_url: str) -> None:
     assert len(await opened[3].keys.all()) == 1
     for ledger in opened:
         await ledger.close()
+
+
+async def test_a_file_that_another_process_is_making_is_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    other.execute("CREATE TABLE being_made (n)")
+    other.execute("BEGIN IMMEDIATE")
+    opening = asyncio.create_task(open_ledger(sqlite_url(path)))
+    await asyncio.sleep(0.2)
+    assert not opening.done()
+    other.execute("COMMIT")
+    other.close()
+    await (await opening).close()
 
 
 async def test_a_newer_ledger_is_refused_in_words(tmp_path: Path) -> None:
