@@ -2,6 +2,7 @@
 
 import time
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -69,14 +70,6 @@ def test_errors_have_intervals_and_say_what_was_compared(proof: Proof) -> None:
             assert ("fitted here" in figure.method) == name.startswith(FITTED)
 
 
-def test_the_seed_moves_intervals_only(proof: Proof) -> None:
-    other = prove(TRACES, seed=6)
-    assert {name: figure.value for name, figure in other.figures.items()} == {n: f.value for n, f in proof.figures.items()}
-    assert other.figures["4090_8b.tpot_p50_error"].high != proof.figures["4090_8b.tpot_p50_error"].high
-    again = prove(TRACES, seed=5)
-    assert msgspec.json.encode(again.figures) == msgspec.json.encode(proof.figures)
-
-
 def request(id: str, arrived_s: float, output: int) -> Request:
     return Request(
         id=id,
@@ -107,25 +100,32 @@ def test_a_request_counts_from_the_step_that_takes_note_of_it() -> None:
     assert (told.running_max, told.preemptions) == (1, 0)
 
 
-def test_the_command_prints_both_forms_and_says_by_its_status(proof: Proof) -> None:
-    table = CliRunner().invoke(command, ["accuracy"])
-    assert table.exit_code == 0, table.output
-    assert "pro6000_30b.ttft_p50_error" in table.output
-    assert "<= 0.25" in table.output
-    told = CliRunner().invoke(command, ["accuracy", "--json", "--seed", "5"])
-    assert told.exit_code == 0
+def test_the_command_prints_figures_and_the_seed_moves_their_intervals_only(proof: Proof) -> None:
+    told = CliRunner().invoke(command, ["accuracy", "--json", "--seed", "6"])
+    assert told.exit_code == 0, told.output
     printed = msgspec.json.decode(told.stdout)
-    assert (printed["pillar"], printed["engine"], printed["seed"], printed["control_alarms"]) == ("accuracy", "lab", 5, 0)
+    assert (printed["pillar"], printed["engine"], printed["seed"], printed["control_alarms"]) == ("accuracy", "lab", 6, 0)
     assert printed["took_s"] > 0
     assert {name: figure["value"] for name, figure in printed["figures"].items()} == {n: f.value for n, f in proof.figures.items()}
+    assert printed["figures"]["4090_8b.tpot_p50_error"]["high"] != proof.figures["4090_8b.tpot_p50_error"].high
 
 
-@needs_data
-def test_a_bound_that_does_not_hold_is_told_and_is_status_1(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("headway.lab.accuracy.bounds", lambda: {"4090_8b.e2e_p50_error": 1e-6})
-    told = CliRunner().invoke(command, ["accuracy"])
+def test_the_table_shows_bounds_and_one_that_does_not_hold_is_status_1(proof: Proof, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And a seed given twice is twice the same: the intervals too."""
+    again: list[Proof] = []
+
+    def kept(*given: Any, **named: Any) -> Proof:
+        again.append(prove(*given, **named))
+        return again[0]
+
+    monkeypatch.setattr("headway.lab.accuracy.prove", kept)
+    monkeypatch.setattr("headway.lab.accuracy.bounds", lambda: {"4090_8b.e2e_p50_error": 1e-6, "pro6000_30b.ttft_p50_error": 0.25})
+    told = CliRunner().invoke(command, ["accuracy", "--seed", "5"])
     assert told.exit_code == 1
     assert "FAILS" in told.output
+    assert "pro6000_30b.ttft_p50_error" in told.output
+    assert "<= 0.25" in told.output
+    assert msgspec.json.encode(again[0].figures) == msgspec.json.encode(proof.figures)
 
 
 def test_without_the_measurements_the_status_is_3_and_a_broken_one_2(tmp_path: Path) -> None:
