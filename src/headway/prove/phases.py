@@ -19,7 +19,7 @@ import msgspec
 from headway.calls.phases.model import Cause
 from headway.kernel.figure import Proof
 from headway.lab.phase_worlds.families import FITTING, SCORING, Family
-from headway.lab.phase_worlds.plan import INJECTED, LOADS, STRENGTHS, Plan, Usual
+from headway.lab.phase_worlds.plan import INJECTED, LOADS, STRENGTHS, Plan, Unit, Usual
 from headway.prove.phases_figures import Found, confusion, figures
 from headway.prove.phases_proved import Proved
 from headway.prove.phases_score import Scored
@@ -36,6 +36,7 @@ PAIRS: Final = (
     (Cause.ROUTE_CHANGE, Cause.LONGER_OUTPUT),
     (Cause.RETRY, Cause.TOOL_WAIT),
 )
+RESIDUAL_STRENGTHS: Final = (1.0, 4.0, 8.0)
 UNEQUAL: Final = (8.0, 2.0)
 EQUAL: Final = (4.0, 4.0)
 PAIR_LOAD: Final = 1
@@ -105,7 +106,8 @@ def injecting(seed: int, strengths: Sequence[float], loads: Sequence[int]) -> di
         name: [_plan(SCORING, hosted, load, seed, pair, each) for hosted in places for pair in PAIRS for each in orders]
         for name, orders in (("unequal", (UNEQUAL, UNEQUAL[::-1])), ("equal", (EQUAL,)))
     }
-    return {"one": one, "taught": taught, "blind": blind, **pairs}
+    residual = [msgspec.structs.replace(plan, unit=Unit.RESIDUAL) for plan in one if plan.strengths[0] in RESIDUAL_STRENGTHS]
+    return {"one": one, "taught": taught, "blind": blind, "residual": residual, **pairs}
 
 
 def _plan(

@@ -27,7 +27,7 @@ WORLDS: Final = "scored family of worlds, eleven causes at three loads, own engi
 
 
 class Found(msgspec.Struct, frozen=True):
-    """What was said, world by world: of those left alone, and by kind (one, taught, blind, unequal, equal) of those that were not."""
+    """What was said, world by world: of those left alone, and by kind (one, taught, blind, residual, unequal, equal) of those that were not."""
 
     clean: Mapping[str, list[Scored]]
     by_kind: Mapping[str, Mapping[str, list[Scored]]]
@@ -120,7 +120,23 @@ def _more(found: Found, seed: int) -> dict[str, Figure]:
         taught, accuracy_answered, seed, "the same on the other family, at the middle load"
     )
     out["fitting.s4.coverage"] = figure(taught, coverage, seed, "the same on the other family, at the middle load")
-    return out | _pairs(found, seed)
+    return out | _residual(found, seed) | _pairs(found, seed)
+
+
+def _residual(found: Found, seed: int) -> dict[str, Figure]:
+    """The same with strengths counted in the spread of what is left of durations after their tokens. A call is slow from three of these on, so at
+    strength 1 chance has done the larger part of whatever is found slow: only the rest may be named, and it is rarely enough."""
+    weak = found.of("residual", lambda call: call.strength == 1)
+    strong = found.of("residual", lambda call: call.strength >= STRONG_MIN)
+    unit = "; a unit is the spread of durations less what their tokens take"
+    return {
+        "residual_unit.s4.accuracy_answered": figure(strong, accuracy_answered, seed, "strengths 4 and 8" + unit),
+        "residual_unit.s4.coverage": figure(strong, coverage, seed, "strengths 4 and 8" + unit),
+        "residual_unit.s1.accuracy_answered": figure(
+            weak, accuracy_answered, seed, f"strength 1{unit}; {sum(call.answered for call in weak)} were given a cause"
+        ),
+        "residual_unit.s1.coverage": figure(weak, coverage, seed, "strength 1" + unit),
+    }
 
 
 def _pairs(found: Found, seed: int) -> dict[str, Figure]:

@@ -33,7 +33,7 @@ class Shown(msgspec.Struct, frozen=True):
 def four(seed: int) -> list[Shown]:
     """At the hosted provider of the scored family. A cause of which no call was told rightly is shown with what was said of it."""
     alone = Plan(family=SCORING, hosted=True, load=LOAD, seed=seed)
-    usual = usual_of([row.seen for row in live(alone)[alone.warm_calls :]])
+    usual = usual_of([row.seen for row in live(alone)[alone.warm_calls :]], alone.prompt_token_ms)
     found = []
     for cause in CAUSES:
         rows = live(msgspec.structs.replace(alone, causes=(cause,), strengths=(STRENGTH,)), usual)

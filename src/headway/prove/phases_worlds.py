@@ -23,7 +23,10 @@ def alone(plan: Plan) -> Alone:
     rows = live(plan)
     known = rows[plan.warm_calls :]
     chosen = {row.seen.call for row in known}
-    return Alone(usual_of([row.seen for row in known]), [call for name, call in judged(rows, plan.name) if name in chosen])
+    return Alone(
+        usual_of([row.seen for row in known], plan.prompt_token_ms),
+        [call for name, call in judged(rows, plan.name) if name in chosen],
+    )
 
 
 def touched(plan: Plan, usual: Usual) -> list[Scored]:

@@ -9,7 +9,7 @@ from headway.calls.phases.model import Cause, Seen
 from headway.calls.phases.split import split
 from headway.lab.phase_worlds.families import FAMILIES, FITTING, SCORING
 from headway.lab.phase_worlds.model import Row
-from headway.lab.phase_worlds.plan import INJECTED, Plan, Usual, usual_of
+from headway.lab.phase_worlds.plan import INJECTED, Plan, Unit, Usual, usual_of
 from headway.lab.phase_worlds.world import IN_STRETCHES, live
 
 STRENGTH = 8.0
@@ -24,7 +24,7 @@ def alone(*, hosted: bool, load: int = 1) -> Plan:
 def world(request: pytest.FixtureRequest) -> tuple[Plan, Usual, list[Row]]:
     plan = alone(hosted=request.param)
     rows = live(plan)
-    return plan, usual_of([row.seen for row in rows[plan.warm_calls :]]), rows
+    return plan, usual_of([row.seen for row in rows[plan.warm_calls :]], plan.prompt_token_ms), rows
 
 
 def touched(plan: Plan, usual: Usual, cause: Cause, strength: float = STRENGTH) -> list[Row]:
@@ -73,7 +73,7 @@ def test_each_cause_is_where_phases_look_for_it(world: tuple[Plan, Usual, list[R
 def test_a_neighbour_on_an_own_engine_leaves_what_gateways_see() -> None:
     plan = alone(hosted=False)
     quiet = live(plan)
-    usual = usual_of([row.seen for row in quiet[plan.warm_calls :]])
+    usual = usual_of([row.seen for row in quiet[plan.warm_calls :]], plan.prompt_token_ms)
     seen = [row.seen for row in touched(plan, usual, Cause.NEIGHBOUR) if row.truth.causes]
     crowded = [
         each for each in seen if (each.beside_tokens or 0) > 2_000 or (each.engine_waiting or 0) + (each.engine_running or 0) > 3
@@ -103,9 +103,11 @@ def test_families_share_no_engine_and_no_provider() -> None:
     assert FITTING.shape != SCORING.shape
 
 
-def test_a_unit_is_never_less_than_a_third_of_what_nobody_calls_slow() -> None:
+@pytest.mark.parametrize("unit", Unit)
+def test_a_unit_is_never_less_than_a_third_of_what_nobody_calls_slow(unit: Unit) -> None:
     plan = alone(hosted=False)
-    usual = usual_of([row.seen for row in live(plan)])
+    usual = usual_of([row.seen for row in live(plan)], plan.prompt_token_ms)
     for habit in usual.tenants.values():
-        assert habit.unit_ms(Cause.RETRY) >= max(0.2 * habit.duration_ms, 100.0) / 3
-        assert habit.unit_ms(Cause.TOOL_WAIT) >= habit.unit_ms(Cause.RETRY)
+        assert habit.unit_ms(Cause.RETRY, unit) >= max(0.2 * habit.duration_ms, 100.0) / 3
+        assert habit.unit_ms(Cause.TOOL_WAIT, unit) >= habit.unit_ms(Cause.RETRY, unit)
+        assert habit.residual_ms < habit.noise_ms, "tokens explain a part of what durations differ by"

@@ -10,7 +10,7 @@ from headway.calls.phases.model import Cause
 from headway.lab.phase_worlds import hosted, own
 from headway.lab.phase_worlds.model import Asked
 from headway.lab.phase_worlds.places import USUAL, Place
-from headway.lab.phase_worlds.plan import TARGETS, Plan, Usual
+from headway.lab.phase_worlds.plan import TARGETS, Plan
 from headway.lab.phase_worlds.traffic import Tenant, call
 
 TOGETHER: Final = frozenset({Cause.COLD_CACHE, Cause.ROUTE_CHANGE, Cause.NEIGHBOUR})
@@ -38,17 +38,15 @@ def stretches(first: int, count: int, length: int, wanted: int) -> list[range]:
 
 
 def take_routes(
-    strength: float, asked: list[Asked], targets: Sequence[int], ms: Mapping[int, float], usual: Usual, only_far: bool
+    slower: float, asked: list[Asked], targets: Sequence[int], ms: Mapping[int, float], only_far: bool
 ) -> dict[int, Place]:
-    """Stretches of ROUTE_CALLS go to a place each, by turns one that is further away and one that is slower at everything; or all are only further away."""
-    middle = usual.middle()
+    """Stretches of ROUTE_CALLS go to a place each, by turns one that is further away and one that is ``slower`` at everything; or all are only further
+    away."""
     places = {0: USUAL}
     for number, n in enumerate(targets):
         route = 1 + number // ROUTE_CALLS
         far = only_far or route % 2 == 1
-        places[route] = Place(
-            name=f"place-{route}", slower=1.0 if far else 1 + strength * middle.unit_ms(Cause.ROUTE_CHANGE) / middle.duration_ms
-        )
+        places[route] = Place(name=f"place-{route}", slower=1.0 if far else slower)
         asked[n] = msgspec.structs.replace(asked[n], route=route, waits_ms=ms[n] if far else 0.0)
     return places
 

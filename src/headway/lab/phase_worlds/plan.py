@@ -1,6 +1,7 @@
 """A world to be: which cause, how strong against the noise, at what load; and what is known of the same world left alone."""
 
 from collections.abc import Callable, Mapping, Sequence
+from enum import StrEnum
 from statistics import median
 from typing import Final
 
@@ -21,17 +22,30 @@ SLOW_SHARE, SLOW_MS, SLOW_UNITS = 0.2, 100.0, 3.0
 """A call is told slow from so many deviations on, and from these: noise smaller than a third of them is nobody's measure."""
 
 
+class Unit(StrEnum):
+    """What the noise is of in which strengths count."""
+
+    DURATION = "duration"
+    """A tenant's calls as one span shows them."""
+    RESIDUAL = "residual"
+    """The same less what their tokens take: what is left once the verdicts' model has said its part."""
+
+
 class Habit(msgspec.Struct, frozen=True, kw_only=True):
-    """Of one tenant left alone. ``noise_ms`` is 1.4826 MAD of its calls' durations: what they differ by when nothing is wrong, as one span shows it."""
+    """Of one tenant left alone. Spreads are 1.4826 MAD."""
 
     noise_ms: float
+    """Of its calls' durations."""
+    residual_ms: float
+    """Of durations less what the tokens of prompt and answer take."""
     tool_ms: float
     """The same of its tools, which lie before the call."""
     duration_ms: float
 
-    def unit_ms(self, cause: Cause) -> float:
+    def unit_ms(self, cause: Cause, unit: Unit) -> float:
         """In which strengths count: the noise, of a tool's wait with the tool's own, or a third of what nobody calls slow, whichever is larger."""
-        noise = (self.noise_ms**2 + (self.tool_ms if cause is Cause.TOOL_WAIT else 0.0) ** 2) ** 0.5
+        noise = self.noise_ms if unit is Unit.DURATION else self.residual_ms
+        noise = (noise**2 + (self.tool_ms if cause is Cause.TOOL_WAIT else 0.0) ** 2) ** 0.5
         return float(max(noise, max(SLOW_SHARE * self.duration_ms, SLOW_MS) / SLOW_UNITS))
 
 
@@ -42,7 +56,7 @@ class Usual(msgspec.Struct, frozen=True, kw_only=True):
     token_ms: float
     """A token of an answer."""
     late: frozenset[str]
-    """Calls that chance made late, in their first token or their pace: nothing is done to them, for then two things would have slowed them."""
+    """Calls that chance made late, in their first token, their pace or the tool before them: nothing is done to them, for then two things would have slowed them."""
 
     def middle(self) -> Habit:
         """The tenant in the middle, by its noise."""
@@ -64,12 +78,15 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     causes: tuple[Cause, ...] = ()
     strengths: tuple[float, ...] = ()
     regions: bool = True
+    unit: Unit = Unit.DURATION
 
     @property
     def name(self) -> str:
         """Seeds what is drawn for it."""
         what = "+".join(f"{cause}x{strength:g}" for cause, strength in zip(self.causes, self.strengths, strict=True)) or "clean"
-        return f"{self.family.name}:{self.place}:{self.load}:{what}:{self.seed}"
+        return f"{self.family.name}:{self.place}:{self.load}:{what}:{self.seed}" + (
+            f":{self.unit}" if self.unit is not Unit.DURATION else ""
+        )
 
     @property
     def traffic(self) -> str:
@@ -81,6 +98,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         return "own" if not self.hosted else "hosted" if self.regions else "hosted_without_region"
 
     @property
+    def prompt_token_ms(self) -> float:
+        """A token of a prompt that is in no cache."""
+        return self.family.hosted.token_ms if self.hosted else self.family.machine.token_ms
+
+    @property
     def per_s(self) -> float:
         return (self.family.hosted_loads_per_s if self.hosted else self.family.own_loads_per_s)[self.load]
 
@@ -89,16 +111,26 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         return WARM_CALLS_A_TENANT * self.family.shape.tenants
 
 
-def usual_of(seen: Sequence[Seen]) -> Usual:
-    """Of the calls of a world left alone, after its first."""
+def usual_of(seen: Sequence[Seen], prompt_token_ms: float) -> Usual:
+    """Of the calls of a world left alone, after its first, where a token of a prompt that no cache holds takes ``prompt_token_ms``."""
     by_tenant: dict[str, list[Seen]] = {}
     for each in seen:
         by_tenant.setdefault(each.tenant, []).append(each)
+    token_ms = median(_pace_ms(each) for each in seen if _steps(each))
     return Usual(
-        tenants={tenant: _habit(calls) for tenant, calls in by_tenant.items()},
-        token_ms=median(_pace_ms(each) for each in seen if _steps(each)),
-        late=frozenset(name for calls in by_tenant.values() for name in (*_late(calls, _first_ms), *_late(calls, _pace_ms))),
+        tenants={tenant: _habit(calls, token_ms, prompt_token_ms) for tenant, calls in by_tenant.items()},
+        token_ms=token_ms,
+        late=frozenset(name for calls in by_tenant.values() for name in _chance_late(calls)),
     )
+
+
+def _chance_late(calls: Sequence[Seen]) -> list[str]:
+    with_tools = [call for call in calls if call.tool_ms]
+    return [
+        *_late(calls, _first_ms),
+        *_late(calls, _pace_ms),
+        *(_late(with_tools, lambda call: call.tool_ms) if with_tools else ()),
+    ]
 
 
 def _late(calls: Sequence[Seen], took_ms: Callable[[Seen], float]) -> list[str]:
@@ -108,9 +140,10 @@ def _late(calls: Sequence[Seen], took_ms: Callable[[Seen], float]) -> list[str]:
     return [call.call for call, ms in zip(calls, took, strict=True) if ms > most]
 
 
-def _habit(calls: Sequence[Seen]) -> Habit:
+def _habit(calls: Sequence[Seen], token_ms: float, prompt_token_ms: float) -> Habit:
     return Habit(
         noise_ms=_spread([call.duration_ms for call in calls]),
+        residual_ms=_spread([call.duration_ms - _steps(call) * token_ms - _uncached(call) * prompt_token_ms for call in calls]),
         tool_ms=_spread([call.tool_ms for call in calls if call.tool_ms]),
         duration_ms=median(call.duration_ms for call in calls),
     )
@@ -120,6 +153,10 @@ def _spread(values: Sequence[float]) -> float:
     """1.4826 MAD; 0 of none."""
     middle = median(values) if values else 0.0
     return 1.4826 * median(abs(each - middle) for each in values) if values else 0.0
+
+
+def _uncached(seen: Seen) -> int:
+    return (seen.input_tokens or 0) - (seen.cached_tokens or 0)
 
 
 def _steps(seen: Seen) -> int:

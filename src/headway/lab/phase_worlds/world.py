@@ -84,7 +84,7 @@ class _Making:
 
     def _unit_ms(self, tenant: str, cause: Cause) -> float:
         assert self._usual is not None, "strengths count in units of the world left alone"
-        return self._usual.of(tenant).unit_ms(cause)
+        return self._usual.of(tenant).unit_ms(cause, self._plan.unit)
 
     def _apart_ms(self) -> float:
         """How far apart calls must come that keep an engine of one's own from others."""
@@ -92,7 +92,9 @@ class _Making:
             return 0.0
         assert self._usual is not None
         habits = self._usual.tenants.values()
-        most = max(h.unit_ms(c) * s for h in habits for c, s in zip(self._plan.causes, self._plan.strengths, strict=True))
+        most = max(
+            h.unit_ms(c, self._plan.unit) * s for h in habits for c, s in zip(self._plan.causes, self._plan.strengths, strict=True)
+        )
         asked_ms = self._plan.family.scrape_ms if Cause.NEIGHBOUR in self._plan.causes else 0.0
         return SPACED_MS + 2 * most + asked_ms + self._usual.middle().duration_ms
 
@@ -140,7 +142,9 @@ class _Making:
 
     def _cold_ms(self) -> float:
         assert self._usual is not None
-        return self._plan.strengths[self._plan.causes.index(Cause.COLD_CACHE)] * self._usual.middle().unit_ms(Cause.COLD_CACHE)
+        return self._plan.strengths[self._plan.causes.index(Cause.COLD_CACHE)] * self._usual.middle().unit_ms(
+            Cause.COLD_CACHE, self._plan.unit
+        )
 
     def _touch(self, asked: list[Asked], targets: Sequence[int]) -> list[Asked]:
         """Do all causes to the targets; the calls that others make on their behalf."""
@@ -172,7 +176,9 @@ class _Making:
                 asked[n] = msgspec.structs.replace(asked[n], evicted=True)
         elif cause is Cause.ROUTE_CHANGE:
             assert self._usual is not None
-            self._places |= take_routes(strength, asked, targets, ms, self._usual, only_far=not plan.regions)
+            middle = self._usual.middle()
+            slower = 1 + strength * middle.unit_ms(cause, plan.unit) / middle.duration_ms
+            self._places |= take_routes(slower, asked, targets, ms, only_far=not plan.regions)
         elif plan.hosted:
             wait_all(asked, targets, ms, self._rng)
         else:
