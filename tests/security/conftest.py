@@ -17,7 +17,7 @@ import pytest
 from stage import Line, Stage
 
 from headway.config.model import Limits
-from headway.gateway.listener import ListenerCounters, new_loop, serve
+from headway.gateway.listener.server import ListenerCounters, new_loop, serve
 
 App = Callable[[Any, Any, Any], Any]
 Reading = tuple[bytes, bytes, tuple[tuple[bytes, bytes], ...], bytes]

@@ -13,10 +13,10 @@ import h11
 import pytest
 
 from headway.config.model import Timeouts
-from headway.gateway.upstream import Upstream, UpstreamRequest
-from headway.gateway.upstream_aiohttp import AiohttpUpstream
-from headway.gateway.upstream_conformance_origin import Peer, origin
-from headway.gateway.upstream_http1 import Http1Upstream
+from headway.gateway.upstream.conformance_origin import Peer, origin
+from headway.gateway.upstream.http1 import Http1Upstream
+from headway.gateway.upstream.on_aiohttp import AiohttpUpstream
+from headway.gateway.upstream.port import Upstream, UpstreamRequest
 
 Adapter = type[AiohttpUpstream] | type[Http1Upstream]
 ADAPTERS: list[Adapter] = [AiohttpUpstream, Http1Upstream]

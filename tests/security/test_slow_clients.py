@@ -109,7 +109,7 @@ def test_two_hundred_slow_clients_are_closed_at_their_deadlines(deploy: Callable
 SERVER = """
 import asyncio, signal
 from headway.config.model import Limits
-from headway.gateway.listener import new_loop, serve
+from headway.gateway.listener.server import new_loop, serve
 
 BLOCK = b"x" * 65536
 

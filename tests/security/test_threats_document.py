@@ -18,7 +18,7 @@ def test_every_test_that_the_document_names_exists() -> None:
 
 def test_every_conformance_check_that_the_document_names_exists() -> None:
     text = (ROOT / "docs" / "threats.md").read_text()
-    checks = (ROOT / "src" / "headway" / "gateway" / "upstream_conformance.py").read_text()
+    checks = (ROOT / "src" / "headway" / "gateway" / "upstream" / "conformance.py").read_text()
     for group in re.findall(r"`test_adapter_conforms` \(([^)]*)\)", text):
         for name in re.findall(r"`(\w+)`", group):
             assert f"async def {name}(" in checks, name

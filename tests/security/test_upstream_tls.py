@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from headway.gateway.upstream import UpstreamError, UpstreamPhase
-from headway.gateway.upstream_aiohttp import AiohttpUpstream
-from headway.gateway.upstream_conformance_origin import Peer, origin
-from headway.gateway.upstream_http1 import Http1Upstream
+from headway.gateway.upstream.conformance_origin import Peer, origin
+from headway.gateway.upstream.http1 import Http1Upstream
+from headway.gateway.upstream.on_aiohttp import AiohttpUpstream
+from headway.gateway.upstream.port import UpstreamError, UpstreamPhase
 
 ADAPTERS: list[Callable[..., Any]] = [AiohttpUpstream, Http1Upstream]
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed, which makes the certificates")

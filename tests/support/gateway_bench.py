@@ -18,7 +18,7 @@ from headway.gateway.heads import Headers
 from headway.gateway.live import Live
 from headway.gateway.pipeline import Pipeline
 from headway.gateway.services import Services
-from headway.gateway.upstream import UpstreamError, UpstreamPhase, UpstreamRequest
+from headway.gateway.upstream.port import UpstreamError, UpstreamPhase, UpstreamRequest
 from headway.kernel.instants import MonoNs, mono_ns, wall_ms
 from headway.ledger.keys import mint
 from headway.ledger.model import KeyRecord

@@ -10,9 +10,9 @@ from gateway_bench import JSON, STREAM, Bench, FakeExchange, FakeReply, chat, ch
 
 from headway.config.model import Admission, Feature, Provider, Settings, Tenant
 from headway.config.secrets import Secrets
-from headway.gateway.admission import GatewayAdmission
+from headway.gateway.admission.service import GatewayAdmission
 from headway.gateway.live import Live
-from headway.gateway.upstream import UpstreamRequest
+from headway.gateway.upstream.port import UpstreamRequest
 from headway.kernel.instants import mono_ns, wall_ms
 from headway.ledger.keys import mint
 from headway.ledger.model import KeyRecord

@@ -15,11 +15,11 @@ from headway.config.secrets import Secrets
 from headway.gateway.app import GatewayApp
 from headway.gateway.dialects.registry import REGISTRY
 from headway.gateway.families import GatewayMetrics
-from headway.gateway.listener import serve
+from headway.gateway.listener.server import serve
 from headway.gateway.live import Live
 from headway.gateway.services import Services
 from headway.gateway.state import GatewayState
-from headway.gateway.upstream_http1 import Http1Upstream
+from headway.gateway.upstream.http1 import Http1Upstream
 from headway.kernel.instants import wall_ms
 from headway.lab import scripted
 from headway.lab.scripted_script import Script

@@ -15,7 +15,7 @@ from headway.gateway import opaque
 from headway.gateway.flow import Inbound, Reply
 from headway.gateway.heads import refusal_headers
 from headway.gateway.identify import from_this_machine, identify, unknown_headway_headers
-from headway.gateway.listener_cycle import Cycle
+from headway.gateway.listener.cycle import Cycle
 from headway.gateway.listing import feedback, list_models
 from headway.gateway.live import Live
 from headway.gateway.pipeline import Pipeline, Run

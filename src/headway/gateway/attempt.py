@@ -12,7 +12,7 @@ from headway.calls.model import Arrived, AttemptStarted, Chunk, Closed, Head, Ou
 from headway.estate.reliability.failover import Failure, Tried
 from headway.gateway.deadlines import told_deadline
 from headway.gateway.dialects.port import Dialect, Seen
-from headway.gateway.engine_hints import with_engine_hints
+from headway.gateway.engine.hints import with_engine_hints
 from headway.gateway.flow import Flow, PassedError, Track
 from headway.gateway.heads import Told, read_head, retry_after_ms, upstream_headers
 from headway.gateway.live import Endpoint, Target
@@ -21,7 +21,7 @@ from headway.gateway.relay import PassRelay, Relay, TranslateRelay, deltas_of, f
 from headway.gateway.reserving import output_tokens_cap
 from headway.gateway.services import Services
 from headway.gateway.stream_tap import CHUNK_BYTES_ALONE, CHUNKS_AT_ONCE, StreamTap
-from headway.gateway.upstream import Exchange, UpstreamError, UpstreamPhase, UpstreamRequest
+from headway.gateway.upstream.port import Exchange, UpstreamError, UpstreamPhase, UpstreamRequest
 from headway.gateway.writing import commit, release_all, say
 from headway.kernel.errors import CallError, CannotCarry, DeadlineExceeded, HeadwayError, Overloaded, UpstreamFailed
 from headway.kernel.instants import MonoNs, mono_ns, ms_between, wall_ms

@@ -8,7 +8,7 @@ import msgspec
 
 from headway.gateway.live import MODEL_NAME_SAFE, Endpoint
 from headway.gateway.services import Services
-from headway.gateway.upstream import UpstreamError, UpstreamRequest
+from headway.gateway.upstream.port import UpstreamError, UpstreamRequest
 from headway.kernel.errors import CallError
 from headway.kernel.instants import mono_ns
 from headway.kernel.limits import MODELS_LISTED_MAX

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from headway.calls.model import Origin, Outcome
 from headway.facts.model import AttemptFact, CallFact
 from headway.facts.spool import SpoolStats
-from headway.gateway.admission_metrics import AdmissionMetrics
+from headway.gateway.admission.metrics import AdmissionMetrics
 from headway.gateway.flow import Track
 from headway.gateway.metrics import Registry
 from headway.gateway.route_metrics import Ended, RouteMetrics, observe_calls

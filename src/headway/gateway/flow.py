@@ -185,7 +185,7 @@ class Flow:
     """Of the answer, since policies were last told of a chunk."""
     priority: int | None = None
     slot: int | None = None
-    """Shared with sub-calls; see ``engine_hints``."""
+    """Shared with sub-calls; see ``engine/hints.py``."""
     holding: bool = False
     held: list[bytes] = field(default_factory=list)
     outbox: list[bytes] = field(default_factory=list)

@@ -21,7 +21,7 @@ from headway.gateway.heads import caller_headers
 from headway.gateway.live import Live, Target
 from headway.gateway.reserving import draws
 from headway.gateway.services import Services
-from headway.gateway.upstream import Exchange, UpstreamError, UpstreamRequest
+from headway.gateway.upstream.port import Exchange, UpstreamError, UpstreamRequest
 from headway.gateway.writing import commit
 from headway.kernel.errors import BadRequest, CallError, Forbidden, NotFound, UpstreamFailed
 from headway.kernel.instants import MonoNs, mono_ns, wall_ms

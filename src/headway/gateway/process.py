@@ -19,21 +19,21 @@ from headway.config.model import Settings
 from headway.config.secrets import Secrets
 from headway.facts.spool import Spool, SpoolLimits
 from headway.gateway import snapshot as snapshots
-from headway.gateway.admission import GatewayAdmission
-from headway.gateway.admission_shared import SharedAdmission
+from headway.gateway.admission.service import GatewayAdmission
+from headway.gateway.admission.shared import SharedAdmission
+from headway.gateway.admission.shared_counters import RedisStore
 from headway.gateway.app import GatewayApp
 from headway.gateway.dialects.registry import REGISTRY
 from headway.gateway.discovery import Discovery
-from headway.gateway.engine_load import EngineLoads
+from headway.gateway.engine.load import EngineLoads
 from headway.gateway.families import GatewayMetrics
 from headway.gateway.link import ControlLink, LinkAddress
-from headway.gateway.listener import new_loop, serve
+from headway.gateway.listener.server import new_loop, serve
 from headway.gateway.live import Live
 from headway.gateway.services import Services
-from headway.gateway.shared_counters import RedisStore
 from headway.gateway.state import GatewayState
-from headway.gateway.upstream import Upstream
-from headway.gateway.upstream_http1 import Http1Upstream
+from headway.gateway.upstream.http1 import Http1Upstream
+from headway.gateway.upstream.port import Upstream
 from headway.kernel.errors import ConfigError, HeadwayError
 from headway.kernel.instants import NS_PER_S, MonoNs, mono_ns, wall_ms
 from headway.kernel.logs import setup
@@ -231,7 +231,7 @@ async def _main(settings: Settings, state_dir: Path, host: str, port: int) -> No
 def upstream_client(name: str) -> Upstream:
     """``headway`` is ours; ``aiohttp`` is there for sites that reach providers through a proxy, and for the day ours has a fault."""
     if name == "aiohttp":
-        from headway.gateway.upstream_aiohttp import AiohttpUpstream  # noqa: PLC0415 - 15 MB that the usual choice does without
+        from headway.gateway.upstream.on_aiohttp import AiohttpUpstream  # noqa: PLC0415 - 15 MB that the usual choice does without
 
         return AiohttpUpstream(proxies_from_environment=True)
     return Http1Upstream()

@@ -10,7 +10,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from headway.gateway.flow import Reply
 from headway.gateway.heads import Headers
-from headway.gateway.listener_cycle import Cycle, Cycle10
+from headway.gateway.listener.cycle import Cycle, Cycle10
 from headway.kernel.instants import mono_ns
 from headway.kernel.limits import BLOCKED_WRITES_MAX
 

@@ -16,7 +16,7 @@ from headway.gateway.families import GatewayMetrics
 from headway.gateway.flow import Flow
 from headway.gateway.live import Live
 from headway.gateway.repeats import Repeats
-from headway.gateway.upstream import Upstream
+from headway.gateway.upstream.port import Upstream
 from headway.kernel.ids import IdSource
 from headway.kernel.instants import MonoNs, WallMs
 

@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import dataclass, field
 
 from headway.gateway.families import GatewayMetrics, InFlight
-from headway.gateway.listener_state import ListenerCounters
+from headway.gateway.listener.state import ListenerCounters
 from headway.gateway.services import Services
 from headway.kernel.instants import MonoNs, mono_ns, ms_between, wall_ms
 from headway.kernel.limits import BODY_BYTES_MAX

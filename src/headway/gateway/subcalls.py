@@ -10,7 +10,7 @@ from headway.calls.model import Closed, Origin, Outcome, SubCall
 from headway.estate.reliability.failover import Failure
 from headway.gateway import attempt, reserving
 from headway.gateway.caller import Caller
-from headway.gateway.engine_hints import slot_for
+from headway.gateway.engine.hints import slot_for
 from headway.gateway.flow import Flow, Inbound
 from headway.gateway.heads import Headers
 from headway.gateway.live import Route, Target

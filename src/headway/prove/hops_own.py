@@ -29,7 +29,7 @@ from headway.facts.hops import clean_traces
 from headway.facts.own_spans import SERVICE
 from headway.facts.trace_files.opening import read_bytes
 from headway.facts.trace_files.reading import Reading
-from headway.gateway.listener import new_loop
+from headway.gateway.listener.server import new_loop
 from headway.kernel.figure import Figure
 from headway.prove.hops_own_calls import CallFailed, Line, Turns, connect
 from headway.prove.hops_own_mock import DIRECT, HELD

@@ -11,7 +11,7 @@ import re
 import statistics
 from typing import Final, cast
 
-from headway.gateway.listener import new_loop
+from headway.gateway.listener.server import new_loop
 from headway.kernel.instants import mono_ns
 
 DIRECT: Final = "direct"

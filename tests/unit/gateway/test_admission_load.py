@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from headway.calls.admission.model import EngineLoad
 from headway.config.model import Admission
-from headway.gateway.engine_load import EngineLoads
-from headway.gateway.engine_load_names import ALIASES, load_of_metrics, with_slots
-from headway.gateway.upstream import UpstreamError, UpstreamPhase, UpstreamRequest
+from headway.gateway.engine.load import EngineLoads
+from headway.gateway.engine.load_names import ALIASES, load_of_metrics, with_slots
+from headway.gateway.upstream.port import UpstreamError, UpstreamPhase, UpstreamRequest
 from headway.kernel.instants import mono_ns
 
 VLLM_NEW = """# HELP vllm:num_requests_running Number of requests in model execution batches.

@@ -12,7 +12,7 @@ from headway.config import rules
 from headway.config.load import parse
 from headway.config.model import Admission, AdmissionCapacity, AdmissionLong, AdmissionPacing, AdmissionRun, Provider, Tenant
 from headway.config.problems import ConfigProblems
-from headway.gateway.admission_settings import admission_of, shares_of
+from headway.gateway.admission.settings import admission_of, shares_of
 
 PAIRS: tuple[tuple[type[Any], type[Any]], ...] = (
     (Admission, EndpointAdmission),

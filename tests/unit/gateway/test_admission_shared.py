@@ -12,8 +12,8 @@ from headway.calls.admission.others import Others
 from headway.calls.admission.policy import AdmissionPolicy
 from headway.calls.conversation import DialectName, Usage
 from headway.calls.model import Admit, Arrived, Closed, Effect, Outcome
-from headway.gateway.admission_shared import PROBLEM, SharedAdmission
-from headway.gateway.shared_counters import Exchange, RedisStore, StoreAway, Told
+from headway.gateway.admission.shared import PROBLEM, SharedAdmission
+from headway.gateway.admission.shared_counters import Exchange, RedisStore, StoreAway, Told
 from headway.kernel.instants import MonoNs, mono_ns, wall_ms
 
 pytestmark = pytest.mark.skipif(shutil.which("redis-server") is None, reason="redis-server is not installed")
@@ -182,7 +182,7 @@ async def test_a_store_that_lost_everything_goes_on_from_what_gateways_last_saw(
 
 
 async def test_others_are_summed_and_forgotten_when_they_are_silent(redis, monkeypatch):
-    monkeypatch.setattr("headway.gateway.shared_counters.SHARED_GATEWAY_ALIVE_MS", 150)
+    monkeypatch.setattr("headway.gateway.admission.shared_counters.SHARED_GATEWAY_ALIVE_MS", 150)
     one, two = (RedisStore(redis.url, name, prefix="t:") for name in ("one", "two"))
     await two.exchange("e", Exchange(1, Others(requests=3, tokens=1234.5, long=1, queued=9, weight=2.5, least=17.25), {}))
     others, _ = await one.exchange("e", Exchange(1, Others(), {}))

@@ -5,7 +5,7 @@ from gateway_bench import JSON, Bench, FakeExchange, chat, settings, whole
 
 from headway.config.model import Feature, Provider, Settings, Timeouts
 from headway.gateway.deadlines import told_deadline
-from headway.gateway.upstream import UpstreamRequest
+from headway.gateway.upstream.port import UpstreamRequest
 
 NAME = "x-request-timeout-ms"
 

@@ -7,7 +7,7 @@ from gateway_bench import JSON, STREAM, Bench, FakeExchange, chat, chat_stream, 
 from gateway_served import Client, served
 
 from headway.gateway.flow import Flow, Inbound
-from headway.gateway.listener_cycle import Cycle
+from headway.gateway.listener.cycle import Cycle
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -9,7 +9,7 @@ from gateway_bench import STREAM, Bench, FakeExchange, FakeReply, chat, chat_str
 
 from headway.config.model import Feature
 from headway.gateway import opening
-from headway.gateway.upstream import UpstreamRequest
+from headway.gateway.upstream.port import UpstreamRequest
 
 CHAT_ERROR = sse('{"error":{"message":"overloaded","type":"server_error"}}')
 CHAT_OPENING = chat_stream(())[:1]

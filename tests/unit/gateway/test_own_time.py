@@ -7,7 +7,7 @@ from gateway_bench import JSON, Bench, FakeExchange, chat, chat_stream, whole
 
 from headway.facts.model import AttemptFact
 from headway.gateway.app import GatewayApp, _read
-from headway.gateway.listener_cycle import Cycle
+from headway.gateway.listener.cycle import Cycle
 from headway.gateway.state import GatewayState
 
 HEAD = [("content-type", "text/event-stream")]

@@ -15,7 +15,7 @@ from headway.facts.seen import seen_of
 from headway.gateway.dialects.registry import REGISTRY
 from headway.gateway.heads import read_head
 from headway.gateway.replies import noted
-from headway.gateway.upstream import UpstreamRequest
+from headway.gateway.upstream.port import UpstreamRequest
 from headway.kernel.instants import mono_ns
 from headway.kernel.limits import BLOCKED_WRITES_MAX
 from headway.lab.scripted_recording import Recordings

@@ -7,7 +7,7 @@ import pytest
 from gateway_bench import JSON, STREAM, Bench, FakeExchange, FakeReply, chat, chat_stream, settings, sse, whole
 
 from headway.config.model import Feature
-from headway.gateway.upstream import UpstreamError, UpstreamPhase, UpstreamRequest
+from headway.gateway.upstream.port import UpstreamError, UpstreamPhase, UpstreamRequest
 from headway.kernel.instants import mono_ns
 
 

@@ -28,7 +28,7 @@ from headway.calls.model import (
     WaitUntil,
     Withdraw,
 )
-from headway.gateway.upstream import UpstreamRequest
+from headway.gateway.upstream.port import UpstreamRequest
 from headway.kernel.instants import MonoNs, after_ms
 
 

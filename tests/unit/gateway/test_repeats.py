@@ -9,7 +9,7 @@ from gateway_bench import JSON, STREAM, Bench, FakeExchange, FakeReply, chat, ch
 
 from headway.calls.model import Outcome
 from headway.gateway import repeats
-from headway.gateway.upstream import UpstreamError, UpstreamPhase, UpstreamRequest
+from headway.gateway.upstream.port import UpstreamError, UpstreamPhase, UpstreamRequest
 
 NAME = "order-7"
 

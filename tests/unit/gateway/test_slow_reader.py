@@ -10,8 +10,8 @@ from gateway_served import Client, served
 from headway.calls.phases.split import split
 from headway.facts.model import AttemptFact
 from headway.facts.seen import seen_of
-from headway.gateway.upstream_aiohttp import AiohttpUpstream
-from headway.gateway.upstream_http1 import Http1Upstream
+from headway.gateway.upstream.http1 import Http1Upstream
+from headway.gateway.upstream.on_aiohttp import AiohttpUpstream
 from headway.kernel.limits import UPSTREAM_STREAM_SETTLE_MS
 
 BODY = json.dumps({"model": "chat", "stream": True, "messages": [{"role": "user", "content": "hello"}]}).encode()

@@ -12,8 +12,8 @@ from gateway_policies import Scripted
 from headway.calls.conversation import DialectName
 from headway.calls.model import Admit, Arrived, Chunk, Closed, Effect, Head, Origin, SubCall, SubCallSpec, Told
 from headway.config.model import Admission, Provider, Settings
-from headway.gateway.engine_hints import slot_for
-from headway.gateway.upstream import UpstreamError, UpstreamPhase, UpstreamRequest
+from headway.gateway.engine.hints import slot_for
+from headway.gateway.upstream.port import UpstreamError, UpstreamPhase, UpstreamRequest
 from headway.kernel.instants import MonoNs, mono_ns
 from headway.kernel.limits import SUBCALLS_PER_CALL_MAX
 from headway.ledger.model import BudgetUnit, Lease

@@ -6,8 +6,8 @@ import pytest
 
 from headway.config.load import load
 from headway.gateway.process import upstream_client
-from headway.gateway.upstream_aiohttp import AiohttpUpstream
-from headway.gateway.upstream_http1 import Http1Upstream
+from headway.gateway.upstream.http1 import Http1Upstream
+from headway.gateway.upstream.on_aiohttp import AiohttpUpstream
 from headway.kernel.errors import ConfigError
 
 

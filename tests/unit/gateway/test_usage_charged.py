@@ -11,7 +11,7 @@ from gateway_policies import Scripted
 from headway.calls.model import Arrived, Chunk, Head, Hold, Refuse, Withdraw
 from headway.calls.pricing import PriceRow
 from headway.config.model import Feature, Provider
-from headway.gateway.upstream import UpstreamError, UpstreamPhase, UpstreamRequest
+from headway.gateway.upstream.port import UpstreamError, UpstreamPhase, UpstreamRequest
 from headway.kernel.instants import mono_ns
 from headway.ledger.model import BudgetUnit, Lease
 from headway.link.messages import BudgetScope

@@ -11,8 +11,8 @@ import pytest
 import uvloop
 
 from headway.config.model import Limits
-from headway.gateway.listener import ListenerCounters, bind, serve
-from headway.gateway.listener_protocol import GuardedHttp
+from headway.gateway.listener.protocol import GuardedHttp
+from headway.gateway.listener.server import ListenerCounters, bind, serve
 from headway.kernel.errors import ConfigError
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"

@@ -8,10 +8,10 @@ import pytest
 from uvicorn.server import ServerState
 
 from headway.config.model import Limits
-from headway.gateway import listener_protocol
-from headway.gateway.listener import ListenerConfig
-from headway.gateway.listener_protocol import GuardedHttp
-from headway.gateway.listener_state import ListenerCounters, ListenerState
+from headway.gateway.listener import protocol as listener_protocol
+from headway.gateway.listener.protocol import GuardedHttp
+from headway.gateway.listener.server import ListenerConfig
+from headway.gateway.listener.state import ListenerCounters, ListenerState
 
 HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\n"
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headway.config.model import Limits
-from headway.gateway.listener_framing import ChunkedBody, FramingError, RequestLine, read_framing, scan_head, scan_partial_head
+from headway.gateway.listener.framing import ChunkedBody, FramingError, RequestLine, read_framing, scan_head, scan_partial_head
 from headway.kernel.limits import BODY_CHUNKS_MAX, CHUNK_EXTENSION_BYTES_MAX
 
 LIMITS = Limits()

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from uvicorn.server import ServerState
 
 from headway.config.model import Limits
-from headway.gateway.listener import ListenerConfig
-from headway.gateway.listener_protocol import GuardedHttp
-from headway.gateway.listener_state import ListenerCounters, ListenerState
+from headway.gateway.listener.protocol import GuardedHttp
+from headway.gateway.listener.server import ListenerConfig
+from headway.gateway.listener.state import ListenerCounters, ListenerState
 
 STREAM = (
     b"POST /one?x=y HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nX-A:  b \r\n\r\nhello"

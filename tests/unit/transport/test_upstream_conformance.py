@@ -6,9 +6,9 @@ from collections.abc import Callable
 import pytest
 import uvloop
 
-from headway.gateway.upstream_aiohttp import AiohttpUpstream
-from headway.gateway.upstream_conformance import CHECKS, Check
-from headway.gateway.upstream_http1 import Http1Upstream
+from headway.gateway.upstream.conformance import CHECKS, Check
+from headway.gateway.upstream.http1 import Http1Upstream
+from headway.gateway.upstream.on_aiohttp import AiohttpUpstream
 
 LOOPS = {"uvloop": uvloop.new_event_loop, "asyncio": asyncio.new_event_loop}
 

@@ -6,8 +6,8 @@ import contextlib
 import pytest
 
 from headway.config.model import Timeouts
-from headway.gateway.upstream import UpstreamRequest
-from headway.gateway.upstream_http1 import Http1Upstream
+from headway.gateway.upstream.http1 import Http1Upstream
+from headway.gateway.upstream.port import UpstreamRequest
 
 
 @pytest.mark.parametrize(("told", "connections"), [("timeout=60, max=100", 1), ("timeout=1", 2), ("max=5", 1)])

@@ -61,7 +61,7 @@ class RedisStore:
         except ValueError as error:
             raise HeadwayError("[shared] url is none that the Redis client knows: redis://, rediss:// or unix://") from error
         self._failures = (exceptions.RedisError, OSError, TimeoutError)
-        self._script = self._client.register_script((resources.files("headway.gateway") / SCRIPT).read_text())
+        self._script = self._client.register_script((resources.files("headway.gateway.admission") / SCRIPT).read_text())
         self._gateway, self._prefix = gateway, prefix
 
     async def exchange(self, endpoint: str, exchange: Exchange) -> tuple[Others, dict[str, float]]:

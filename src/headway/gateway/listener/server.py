@@ -3,7 +3,7 @@
 ``serve`` runs until ``should_exit`` is set, then drains: no new connection, running answers finish within ``drain_s``, the
 rest is cut. It runs on any asyncio loop; ``new_loop`` is uvloop where there is one, which is worth 1.3 to 2 times a request.
 
-Read on in ``listener_protocol.py`` (one connection), ``listener_framing.py`` (what a request may look like).
+Read on in ``listener/protocol.py`` (one connection), ``listener/framing.py`` (what a request may look like).
 """
 
 import asyncio
@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, cast
 import uvicorn
 
 from headway.config.model import Limits
-from headway.gateway.listener_protocol import GuardedHttp
-from headway.gateway.listener_state import ListenerCounters, ListenerState
+from headway.gateway.listener.protocol import GuardedHttp
+from headway.gateway.listener.state import ListenerCounters, ListenerState
 from headway.kernel.errors import ConfigError
 from headway.kernel.limits import CALLER_UNSENT_BYTES_MAX, LISTEN_BACKLOG
 

@@ -1,7 +1,7 @@
 """How loaded engines of one's own are, by their own word: ``/metrics`` of vLLM, SGLang and llama.cpp, and llama.cpp's ``/slots``.
 
 Off the path of any call. An engine without such a page (llama.cpp needs ``--metrics``) is asked again every minute, in case it got one;
-one that does not answer costs a line in the log once. The names of the figures are in ``engine_load_names.py``.
+one that does not answer costs a line in the log once. The names of the figures are in ``engine/load_names.py``.
 """
 
 import asyncio
@@ -9,11 +9,11 @@ import logging
 from typing import Final
 
 from headway.calls.admission.model import EngineLoad
-from headway.gateway.admission import GatewayAdmission
-from headway.gateway.engine_load_names import load_of_metrics, with_slots
+from headway.gateway.admission.service import GatewayAdmission
+from headway.gateway.engine.load_names import load_of_metrics, with_slots
 from headway.gateway.live import Endpoint
 from headway.gateway.services import Services
-from headway.gateway.upstream import UpstreamError, UpstreamRequest
+from headway.gateway.upstream.port import UpstreamError, UpstreamRequest
 from headway.kernel.errors import CallError
 from headway.kernel.instants import MonoNs, after_ms, mono_ns
 from headway.kernel.limits import ENGINE_LOAD_BYTES_MAX, ENGINE_LOAD_TIMEOUT_MS

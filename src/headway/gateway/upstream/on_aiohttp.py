@@ -1,4 +1,4 @@
-"""HTTP out on aiohttp: the adapter behind ``gateway/upstream.py``.
+"""HTTP out on aiohttp: the adapter behind ``gateway/upstream/port.py``.
 
 aiohttp parses, pools and speaks TLS; everything else that it offers is off (redirects, cookies, proxies from the
 environment, decompression, headers of its own), since a proxy must send what it was told and nothing else. Deadlines are
@@ -24,8 +24,8 @@ from aiohttp import payload
 from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
-from headway.gateway.upstream import UpstreamError, UpstreamPhase, UpstreamRequest
-from headway.gateway.upstream_exchange import AiohttpExchange, Watch
+from headway.gateway.upstream.on_aiohttp_exchange import AiohttpExchange, Watch
+from headway.gateway.upstream.port import UpstreamError, UpstreamPhase, UpstreamRequest
 from headway.kernel.instants import mono_ns
 from headway.kernel.limits import (
     DNS_KEPT_S,

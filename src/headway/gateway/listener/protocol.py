@@ -19,8 +19,8 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from headway.gateway.listener_cycle import Cycle, Cycle10, refusal_body
-from headway.gateway.listener_framing import (
+from headway.gateway.listener.cycle import Cycle, Cycle10, refusal_body
+from headway.gateway.listener.framing import (
     HEAD_END,
     ChunkedBody,
     Framing,
@@ -31,14 +31,14 @@ from headway.gateway.listener_framing import (
     scan_head,
     scan_partial_head,
 )
-from headway.gateway.listener_state import ListenerState
+from headway.gateway.listener.state import ListenerState
 from headway.kernel.instants import mono_ns
 from headway.kernel.limits import BODY_RATE_GRACE_MS, LINGER_BYTES_MAX, LINGER_MS, PIPELINED_BYTES_MAX
 
 if TYPE_CHECKING:
     from uvicorn._types import ASGI3Application
 
-    from headway.gateway.listener import ListenerConfig
+    from headway.gateway.listener.server import ListenerConfig
 
 _NEVER = float("inf")
 _DISAGREEMENT = Refusal(400, "framing_disagreement", "the request can be read in two ways")

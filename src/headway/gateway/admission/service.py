@@ -9,7 +9,7 @@ from headway.calls.admission.counters import Counters
 from headway.calls.admission.model import EndpointAdmission, EndpointView, EngineLoad
 from headway.calls.admission.others import ALONE, Others
 from headway.calls.admission.policy import AdmissionPolicy
-from headway.gateway.admission_settings import UNSHARED, endpoints_of, shares_of
+from headway.gateway.admission.settings import UNSHARED, endpoints_of, shares_of
 from headway.gateway.desk import Desk
 from headway.gateway.live import Live
 from headway.kernel.instants import MonoNs, WallMs, after_ms

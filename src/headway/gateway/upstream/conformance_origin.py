@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 import msgspec
 
 from headway.config.model import Timeouts
-from headway.gateway.upstream import UpstreamRequest
+from headway.gateway.upstream.port import UpstreamRequest
 
 Script = Callable[["Peer"], Awaitable[None]]
 

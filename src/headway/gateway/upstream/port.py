@@ -1,6 +1,6 @@
-"""The port to upstreams: one exchange of HTTP/1.1, cancelled by cancelling its task. ``upstream_http1.py`` is the usual adapter, ``upstream_aiohttp.py`` the other (``[gateway] upstream_client``).
+"""The port to upstreams: one exchange of HTTP/1.1, cancelled by cancelling its task. ``upstream/http1.py`` is the usual adapter, ``upstream/on_aiohttp.py`` the other (``[gateway] upstream_client``).
 
-A conformance suite (``headway.gateway.upstream_conformance``) holds any adapter to: cancel closes the socket, back-pressure,
+A conformance suite (``headway.gateway.upstream.conformance``) holds any adapter to: cancel closes the socket, back-pressure,
 timeouts by phase, TLS verification, no redirects followed, pool limits, early responses, 1xx, dead pooled sockets and what is safe to repeat.
 """
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import aiohttp
 
-from headway.gateway.upstream import UpstreamError, UpstreamPhase, UpstreamRequest
-from headway.gateway.upstream_http1_connection import address_of
+from headway.gateway.upstream.http1_connection import address_of
+from headway.gateway.upstream.port import UpstreamError, UpstreamPhase, UpstreamRequest
 from headway.kernel.instants import MonoNs, mono_ns
 from headway.kernel.limits import UPSTREAM_SWEEP_MS
 

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from headway.calls.admission.counters import Counters, SharedCounters
 from headway.calls.admission.others import Others
-from headway.gateway.shared_counters import Exchange, Store, StoreAway, Told
+from headway.gateway.admission.shared_counters import Exchange, Store, StoreAway, Told
 from headway.kernel.instants import MonoNs, mono_ns, ms_between
 from headway.kernel.limits import SHARED_AWAY_MS, SHARED_EXCHANGE_MS, SHARED_TENANTS_A_TIME_MAX
 

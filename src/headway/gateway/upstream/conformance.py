@@ -1,4 +1,4 @@
-"""What any adapter of ``gateway/upstream.py`` must do, as checks to import.
+"""What any adapter of ``gateway/upstream/port.py`` must do, as checks to import.
 
 ``CHECKS`` are independent; a test binds an adapter with ``pytest.mark.parametrize("check", CHECKS)`` and
 ``await check(make_upstream)``. ``conformance`` runs all of them and names the one that failed.
@@ -12,8 +12,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Protocol
 
 from headway.config.model import Timeouts
-from headway.gateway.upstream import Exchange, Upstream, UpstreamError, UpstreamPhase, UpstreamRequest
-from headway.gateway.upstream_conformance_origin import CLOSES_AFTER_S, Origin, Peer, Script, closing_origin, origin, unreachable
+from headway.gateway.upstream.conformance_origin import CLOSES_AFTER_S, Origin, Peer, Script, closing_origin, origin, unreachable
+from headway.gateway.upstream.port import Exchange, Upstream, UpstreamError, UpstreamPhase, UpstreamRequest
 from headway.kernel.instants import mono_ns
 from headway.kernel.limits import CLIENT_GONE_CLOSE_MS, UPSTREAM_HEADERS_MAX, UPSTREAM_INTERIM_MAX
 

@@ -18,8 +18,8 @@ from urllib.parse import urlsplit
 
 from aiohappyeyeballs import start_connection
 
-from headway.gateway.upstream import UpstreamError, UpstreamPhase, UpstreamRequest
-from headway.gateway.upstream_http1_connection import Connection, State, address_of
+from headway.gateway.upstream.http1_connection import Connection, State, address_of
+from headway.gateway.upstream.port import UpstreamError, UpstreamPhase, UpstreamRequest
 from headway.kernel.instants import MonoNs, mono_ns
 from headway.kernel.limits import (
     UPSTREAM_HEADS_KEPT,

@@ -18,7 +18,7 @@ from typing import Final
 
 import httptools
 
-from headway.gateway.upstream import UpstreamError, UpstreamPhase
+from headway.gateway.upstream.port import UpstreamError, UpstreamPhase
 from headway.kernel.instants import MonoNs, mono_ns
 from headway.kernel.limits import (
     UPSTREAM_HEAD_BYTES_MAX,
