@@ -8,7 +8,6 @@ clients are told; pieces, hedges and probes are parts of what they were made for
 spans out, so that one which a collector sends back is not a second one.
 """
 
-import hashlib
 from collections.abc import Iterable
 
 from headway.calls.hops.recognise import MODEL
@@ -16,19 +15,20 @@ from headway.calls.model import FAILED, Origin
 from headway.facts.model import AttemptFact, CallFact, Fact, SpanFact
 from headway.facts.token_times import decode
 from headway.facts.trace_files.reading import ERROR
+from headway.kernel import traces
 
 SERVICE, QUEUE_HOP, CALLER_HOP = "headway", "headway queue", "caller"
 _US_PER_MS = 1_000
 
 
 def trace_id(call: str) -> str:
-    """Of a call that named no trace."""
-    return hashlib.blake2b(call.encode(), digest_size=16, person=b"headway.trace").hexdigest()
+    """Of a call that named no trace, as rows of spans hold it."""
+    return traces.trace_id(call).hex()
 
 
 def span_id(*parts: object) -> str:
     """Of what the span is about: a call, or a call and the number of its attempt."""
-    return hashlib.blake2b("\n".join(map(str, parts)).encode(), digest_size=8, person=b"headway.span").hexdigest()
+    return traces.span_id(*parts).hex()
 
 
 def own_rows(facts: Iterable[Fact]) -> list[SpanFact]:
