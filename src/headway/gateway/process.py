@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import gc
 import logging
 import os
 import signal
@@ -30,6 +29,7 @@ from headway.gateway.families import GatewayMetrics
 from headway.gateway.link import ControlLink, LinkAddress
 from headway.gateway.listener.server import new_loop, serve
 from headway.gateway.live import Live
+from headway.gateway.memory import settle_collector, trim_now_and_then
 from headway.gateway.services import Services
 from headway.gateway.state import GatewayState
 from headway.gateway.upstream.http1 import Http1Upstream
@@ -45,7 +45,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 LAG_SAMPLE_S = 0.5
 CONFIRM_S = 30
-GC_ALLOCATIONS_BETWEEN = 20_000
 GATEWAY_NAME_FILE = "gateway-name"
 
 
@@ -106,6 +105,7 @@ class GatewayProcess:
             for name, job in (
                 ("link", self.link.run()),
                 ("lag", self._watch_lag()),
+                ("memory", trim_now_and_then()),
                 ("discovery", self.discovery.run()),
                 ("engine load", self.engine_loads.run()),
             )
@@ -246,16 +246,6 @@ def shared_admission(settings: Settings, secrets: Secrets, gateway: str, state: 
     except HeadwayError as error:
         raise ConfigError(str(error), where="[shared] url") from error
     return SharedAdmission(store, first_number=wall_ms(), problems=state.problems)
-
-
-def settle_collector() -> None:
-    """What was made at the start stays: the collector need not look at it again, and looks less often at the rest.
-
-    Calls leave no cycles behind (tests/unit/gateway/test_garbage.py holds this), so a rarer look costs no memory.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(GC_ALLOCATIONS_BETWEEN, 20, 50)
 
 
 def split_listen(listen: str) -> tuple[str, int]:
