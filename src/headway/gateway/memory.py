@@ -1,7 +1,8 @@
 """Memory over days: what was made at the start is not collected again, and what lies free between blocks goes back to the system.
 
 Streams that come and go leave holes in glibc's heap: in ten minutes of 64 of them with a tenth broken off, nothing more was in use and the resident
-memory grew by a quarter. ``malloc_trim`` gives whole free pages back, wherever they lie (man 3 malloc_trim).
+memory grew by a quarter. ``malloc_trim`` gives whole free pages back, wherever they lie (man 3 malloc_trim). And glibc puts a large block among the small ones
+once another of its size was freed; segments on their way to control are such blocks, so the bound from which blocks lie apart is held (man 3 mallopt).
 """
 
 import asyncio
@@ -11,6 +12,12 @@ from typing import Final
 
 GC_ALLOCATIONS_BETWEEN: Final = 20_000
 TRIM_EVERY_S: Final = 30.0
+APART_BYTES: Final = 256 * 1024
+"""Blocks from this size on lie by themselves and go back to the system when they are freed."""
+TOP_FREE_BYTES_MAX: Final = 2 * 1024 * 1024
+"""So much may lie free at the heap's end: less would ask the system again and again."""
+_M_TRIM_THRESHOLD: Final = -1
+_M_MMAP_THRESHOLD: Final = -3
 
 
 def settle_collector() -> None:
@@ -21,6 +28,12 @@ def settle_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(GC_ALLOCATIONS_BETWEEN, 20, 50)
+
+
+def keep_large_apart() -> bool:
+    """Early in a process. False where the C library has no such setting."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    return mallopt is not None and bool(mallopt(_M_MMAP_THRESHOLD, APART_BYTES) and mallopt(_M_TRIM_THRESHOLD, TOP_FREE_BYTES_MAX))
 
 
 def trim() -> bool:

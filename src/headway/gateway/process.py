@@ -29,7 +29,7 @@ from headway.gateway.families import GatewayMetrics
 from headway.gateway.link import ControlLink, LinkAddress
 from headway.gateway.listener.server import new_loop, serve
 from headway.gateway.live import Live
-from headway.gateway.memory import settle_collector, trim_now_and_then
+from headway.gateway.memory import keep_large_apart, settle_collector, trim_now_and_then
 from headway.gateway.services import Services
 from headway.gateway.state import GatewayState
 from headway.gateway.upstream.http1 import Http1Upstream
@@ -211,6 +211,7 @@ class GatewayProcess:
 
 def run(config_path: Path | None, state_dir: Path, *, listen: str | None = None) -> int:
     """``headway gateway``. Exit code 0 after a clean stop; ConfigError for what cannot be started."""
+    keep_large_apart()
     settings = load(config_path).settings if config_path is not None else Settings()
     state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     setup("gateway")
